@@ -1,0 +1,5 @@
+"""Stand-ins for mmcv's compiled operators."""
+
+
+def install() -> None:
+    """Register them."""

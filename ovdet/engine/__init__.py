@@ -1,0 +1,1 @@
+"""The only room that knows mmengine's Runner: configs, checkpoints, resume, distributed runs."""

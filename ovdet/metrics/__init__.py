@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: average precision of base, novel and all names."""
