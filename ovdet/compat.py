@@ -1,5 +1,0 @@
-"""Stand-ins for mmcv's compiled operators."""
-
-
-def install() -> None:
-    """Register them."""
