@@ -1,0 +1,124 @@
+"""What the verbs share at the terminal: logs on stderr, JSON lines on stdout, sentences for errors, Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from tqdm import tqdm
+
+from ovdet.errors import OvdetError
+from ovdet.files import write_problem
+
+_log = logging.getLogger("ovdet")
+FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class OutputClosed(Exception):
+    """Nobody reads standard output any more."""
+
+
+class OutputFailed(OvdetError):
+    """A file or stream that gathers all results cannot be written, so that going on makes no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one sentence."""
+
+    def __init__(self, *, example: str, **options: Any) -> None:
+        super().__init__(usage=example, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and leave with code 2."""
+        say_error(f"{message}; see `{self.prog} --help`")
+        raise SystemExit(BAD_INPUT)
+
+
+class _StderrHandler(logging.Handler):
+    """Log lines on whatever stderr is at that moment, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        tqdm.write(mark + record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def logs_to_stderr(*, debug: bool = False) -> Iterator[None]:
+    """Show the package's log lines while the block lasts; with `debug`, tracebacks of errors too."""
+    level, propagate, handler = _log.level, _log.propagate, _StderrHandler()
+    _log.addHandler(handler)
+    _log.setLevel(logging.DEBUG if debug else logging.INFO)
+    _log.propagate = False
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(level)
+        _log.propagate = propagate
+
+
+def say_error(sentence: str, error: BaseException | None = None) -> None:
+    """Print one sentence to stderr, after the error's traceback where that is wanted."""
+    if error is not None and _log.isEnabledFor(logging.DEBUG):
+        tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
+    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+
+
+def write_json_line(record: dict[str, Any], stream: TextIO) -> None:
+    """Write one JSON object as a line that is out when this returns.
+
+    Raises:
+        OutputClosed: the reader has gone.
+        OutputFailed: the stream cannot be written, such as a file on a full disk.
+    """
+    try:
+        stream.write(json.dumps(record) + "\n")
+        stream.flush()
+    except BrokenPipeError as error:
+        _point_at_nothing(stream)
+        raise OutputClosed from error
+    except OSError as error:
+        _point_at_nothing(stream)
+        raise OutputFailed(str(write_problem("to standard output", error))) from error
+
+
+@contextmanager
+def gentle_interrupt(message: str) -> Iterator[threading.Event]:
+    """Let the first Ctrl-C only set the event, so that work can end in good order; the second one interrupts.
+
+    Outside the main thread, where Python delivers no signals, the event is never set.
+    """
+    stop = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        tqdm.write(message, file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _point_at_nothing(stream: TextIO) -> None:
+    """Let what the stream still buffers go nowhere, or Python would fail on it again when it exits."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

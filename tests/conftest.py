@@ -1,0 +1,136 @@
+"""What the tests of the front desk share: a small detector that really looks, photographs, and a way to run `ovdet`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from ovdet.results import Detections
+
+COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
+
+
+class BlobDetector:
+    """Finds blobs of one colour; the names are the colours' own, or any text, which stands for a colour of its own.
+
+    It keeps the promises of `ovdet.detector.Predictor` and writes down what it was asked, for the tests to read.
+    """
+
+    name = "blobs"
+
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+        self.embedded: list[tuple[str, ...]] = []
+
+    def embed(self, names: Sequence[str]) -> torch.Tensor:
+        self.embedded.append(tuple(names))
+        return torch.tensor([COLORS.get(name) or tuple(hashlib.sha256(name.encode()).digest()[:3]) for name in names])
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        names: Sequence[str],
+        class_embeddings: torch.Tensor,
+        *,
+        score_threshold: float | None = None,
+        max_dets: int = 100,
+        masks: bool = True,
+    ) -> list[Detections]:
+        self.batch_sizes.append(len(images))
+        threshold = 0.3 if score_threshold is None else score_threshold
+        return [self._look(image, names, class_embeddings.numpy(), threshold, max_dets, masks) for image in images]
+
+    def _look(self, image, names, colors, threshold, max_dets, masks) -> Detections:
+        found = []
+        for label, color in enumerate(colors):
+            near = np.abs(image.astype(int) - color).max(axis=2) < 60
+            blobs, _ = ndimage.label(near)
+            for index, (rows, columns) in enumerate(ndimage.find_objects(blobs), start=1):
+                mask = blobs == index
+                box = (columns.start, rows.start, columns.stop, rows.stop)
+                score = float(mask[rows, columns].mean()) * min(1.0, mask.sum() / 100)
+                if score >= threshold:
+                    found.append((score, label, box, mask))
+        found = sorted(found, key=lambda one: -one[0])[:max_dets]
+        return Detections(
+            [box for _, _, box, _ in found],
+            [score for score, *_ in found],
+            [label for _, label, *_ in found],
+            tuple(names),
+            image.shape[:2],
+            None if not masks else np.array([mask for *_, mask in found]).reshape(-1, *image.shape[:2]),
+            model=self.name,
+        )
+
+
+def paint(size_hw: tuple[int, int], *blobs: tuple[str, tuple[int, int, int, int]]) -> np.ndarray:
+    """A grey picture with coloured rectangles (x1, y1, x2, y2)."""
+    image = np.full((*size_hw, 3), 128, np.uint8)
+    for color, (x1, y1, x2, y2) in blobs:
+        image[y1:y2, x1:x2] = COLORS[color]
+    return image
+
+
+@dataclass
+class Outcome:
+    """What a run of the command line gave."""
+
+    code: int
+    out: str
+    err: str
+    blobs: BlobDetector
+
+    @property
+    def records(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def errors(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+@pytest.fixture
+def blob_detector() -> BlobDetector:
+    return BlobDetector()
+
+
+@pytest.fixture(name="paint")
+def _paint() -> Callable[..., np.ndarray]:
+    return paint
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A PNG of 60 x 80 with a red and a blue blob."""
+    path = tmp_path / "picture.png"
+    Image.fromarray(paint((60, 80), ("red", (5, 10, 35, 40)), ("blue", (50, 20, 70, 50)))).save(path)
+    return path
+
+
+@pytest.fixture
+def run_ovdet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, blob_detector: BlobDetector
+) -> Callable[..., Outcome]:
+    """Run `ovdet` in this process, in a folder of its own, with the blob detector as its model."""
+    import ovdet.detector
+    from ovdet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ovdet.detector, "load_predictor", lambda model, device: blob_detector)
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err, blob_detector)
+
+    return run
