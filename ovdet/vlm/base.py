@@ -27,6 +27,7 @@ class BackboneSpec:
         licence: SPDX id of the weights.
         temperature: softmax temperature over names that suits this space (CLIP's 0.01).
         capabilities: of "image", "text", "dense", "region".
+        stride: pixels between the locations of `forward_dense`; None where there is no such map or it is not said.
     """
 
     name: str
@@ -38,6 +39,7 @@ class BackboneSpec:
     licence: str
     temperature: float = 0.01
     capabilities: frozenset[str] = frozenset({"image", "text", "dense", "region"})
+    stride: int | None = None
 
 
 class VLMBackbone(nn.Module):
@@ -65,6 +67,10 @@ class VLMBackbone(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed whole pictures: (B, 3, S, S) with S the spec's image_size, in [0, 1] -> (B, D)."""
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """Like `encode_image`, but of the length that the tower gives, where it gives one: (B, 3, S, S) -> (B, D)."""
+        return self.encode_image(images)
+
     @abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed K texts one by one -> (K, D); no text changes the vector of another."""
@@ -85,7 +91,7 @@ class VLMBackbone(nn.Module):
         scales: Sequence[float] = (1.0, 1.5),
         block: int = 64,
     ) -> list[Tensor]:
-        """Embed regions by cropping, ViLD's teacher: the mean of a tight and a wider crop (arXiv:2104.13921, 3.2).
+        """Embed regions by cropping, ViLD's teacher: a tight and a wider crop, summed (arXiv:2104.13921, 3.2).
 
         Args:
             images: (B, 3, H, W) in [0, 1].
@@ -97,24 +103,25 @@ class VLMBackbone(nn.Module):
         Returns:
             B tensors (N_i, D) of unit length.
         """
-        rois = []
-        size_hw = (images.shape[-2], images.shape[-1])
-        for index, boxes in enumerate(boxes_xyxy):
-            for scale in scales:
-                clipped = clip_boxes(enlarge_boxes(boxes.float(), scale), size_hw)
-                clipped[:, 2:] = clipped[:, 2:].maximum(clipped[:, :2] + 1)
-                rois.append(torch.cat([clipped.new_full((len(clipped), 1), index), clipped], dim=1))  # (N_i, 5)
-        side = self.spec.image_size
-        vectors = [
-            self.encode_image(
-                roi_align(images, part.to(images), (side, side), sampling_ratio=-1, aligned=True).clamp(0, 1)
-            )
-            for part in torch.cat(rois).split(block)
-        ]
-        embeddings = torch.cat(vectors) if vectors else images.new_zeros(0, self.spec.embed_dim)  # (sum N_i * S, D)
+        side, width = self.spec.image_size, self.spec.embed_dim
         regions = []
-        for boxes in boxes_xyxy:
-            mine, embeddings = embeddings[: len(boxes) * len(scales)], embeddings[len(boxes) * len(scales) :]
-            summed = mine.view(len(scales), len(boxes), -1).sum(dim=0)  # (N_i, D)
-            regions.append(nn.functional.normalize(summed, dim=1))
+        for image, boxes in zip(images, boxes_xyxy, strict=True):
+            rois = torch.cat([crop_boxes(boxes, scale, image.shape[-2:]) for scale in scales])  # (S * N, 4)
+            features = [
+                self.image_features(
+                    roi_align(image[None], [part.to(image)], (side, side), sampling_ratio=-1, aligned=True).clamp(0, 1)
+                )
+                for part in rois.split(block)
+                if len(part)
+            ]
+            summed = torch.cat([image.new_zeros(0, width), *features]).view(len(scales), len(boxes), width).sum(dim=0)
+            regions.append(nn.functional.normalize(summed, dim=1))  # (N, D)
         return regions
+
+
+def crop_boxes(boxes_xyxy: Tensor, scale: float, size_hw: tuple[int, int]) -> Tensor:
+    """Boxes scaled about their centres, cut at the picture's border, and no side below one pixel: (N, 4) to (N, 4)."""
+    height, width = size_hw
+    boxes = clip_boxes(enlarge_boxes(boxes_xyxy.float(), scale), size_hw)
+    top_left = boxes[:, :2].minimum(boxes.new_tensor([width - 1, height - 1]).clamp(min=0))
+    return torch.cat([top_left, boxes[:, 2:].maximum(top_left + 1)], dim=1)
