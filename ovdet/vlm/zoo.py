@@ -13,6 +13,8 @@ from ovdet.errors import InputError
 from ovdet.vlm.base import VLMBackbone
 
 OPEN_CLIP_PREFIX = "open_clip:"
+TEXT_ONLY = "sentence-tower"
+"""A text tower without pictures: for training against language alone, hence not among the models to detect with."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def create_vlm(name: str, *, weights: str | Path | None = "default", device: str
 
     Args:
         name: one of `list_models()`, or "open_clip:MODEL/TAG" for any other of open_clip's published models;
-            MODEL may also be the path of a JSON configuration.
+            MODEL may also be the path of a JSON configuration; or "sentence-tower", which embeds texts only.
         weights: "default" fetches the published ones once; None leaves random ones; or the path of a checkpoint.
         device: where to put it.
 
@@ -79,6 +81,8 @@ def create_vlm(name: str, *, weights: str | Path | None = "default", device: str
     if name.startswith(OPEN_CLIP_PREFIX):
         model, tag = _split_open_clip(name)
         return _build_open_clip(model, tag, weights=weights, device=device, name=name)
+    if name == TEXT_ONLY:
+        return _build_sentence_tower(weights=weights, device=device)
     if name not in MODELS:
         near = get_close_matches(name, list_models(), 1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -120,6 +124,17 @@ def _build_open_clip(model: str, tag: str | None, **options: object) -> VLMBackb
     from ovdet.vlm.contrastive.clip import open_clip_backbone
 
     return open_clip_backbone(model, tag, **options)  # type: ignore[arg-type]
+
+
+def _build_sentence_tower(*, weights: str | Path | None, device: str) -> VLMBackbone:
+    from ovdet.vlm.contrastive.sentence_tower import SentenceTower
+    from ovdet.vlm.contrastive.text_only import SentenceBackbone
+
+    if weights is None:
+        raise InputError(f"{TEXT_ONLY} has no random weights: leave weights at 'default' or give a file")
+    tower = SentenceTower.load(None if weights == "default" else Path(weights))
+    backbone: VLMBackbone = SentenceBackbone(tower).to(device)
+    return backbone
 
 
 def _build_imagenet_words(*, weights: str | Path | None, device: str) -> VLMBackbone:
