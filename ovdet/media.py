@@ -254,7 +254,10 @@ def read_video(path: str | Path) -> Iterator[np.ndarray]:
 
 
 class VideoWriter:
-    """Frames into an mp4 file; made by `write_video`. The first frame sets the size, later ones are scaled to it."""
+    """Frames into an mp4 file; made by `write_video`. The first frame sets the size, later ones are scaled to it.
+
+    MPEG-4 wants even sides: the last row or column of an odd one is written twice.
+    """
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
@@ -264,6 +267,9 @@ class VideoWriter:
 
     def write(self, image: np.ndarray) -> None:
         """Add one frame, (H, W, 3) uint8 RGB."""
+        odd_rows, odd_columns = image.shape[0] % 2, image.shape[1] % 2
+        if odd_rows or odd_columns:
+            image = np.pad(image, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
         size_wh = (image.shape[1], image.shape[0])
         if self._writer is None:
             self._size_wh = size_wh

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -60,7 +61,10 @@ def logs_to_stderr(*, debug: bool = False) -> Iterator[None]:
     _log.setLevel(logging.DEBUG if debug else logging.INFO)
     _log.propagate = False
     try:
-        yield
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")  # libraries' warnings are for developers
+            yield
     finally:
         _log.removeHandler(handler)
         _log.setLevel(level)
