@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,18 @@ class OpenVocabularyDataset(BaseDataset):
         ann_file: COCO or LVIS v1 annotation file, below `data_root`.
         data_root: folder of the data set.
         data_prefix: `dict(img=...)`, folder of the pictures below `data_root`.
-        split: makes the vocabulary out of the file's categories, such as `ov_coco_split`.
+        split: makes the vocabulary out of the file's categories, such as `ov_coco_split`; a dumped config has its
+            dotted name.
         base_only: keep boxes of base classes only, and only pictures with such a box (training).
         only_named: keep only pictures with a box of the vocabulary (OV-COCO's 4,836 validation pictures).
         names: if given, the names that the file must have, in its order of ids; anything else is refused.
         seed: of the random transforms; with `SeededSampler` a sample is a function of seed and draw alone.
         pipeline: transforms, as mmengine takes them.
         test_mode: no picture may be replaced by another when a transform gives it up.
+        indices: keep only the first so many pictures, or those at these positions.
+        serialize_data: hold the list as one array, which worker processes share.
+        lazy_init: read the file only when `full_init` is called.
+        max_refetch: tries to replace a picture that a transform gave up.
 
     Raises:
         InputError: the file is missing or not in COCO format, names mismatch, or nothing is left to train on.
@@ -74,15 +80,19 @@ class OpenVocabularyDataset(BaseDataset):
         data_root: str = "",
         data_prefix: Mapping[str, str] | None = None,
         *,
-        split: Callable[[Sequence[Mapping[str, Any]]], Split] = annotated_split,
+        split: Callable[[Sequence[Mapping[str, Any]]], Split] | str = annotated_split,
         base_only: bool = False,
         only_named: bool = False,
         names: Sequence[str] | None = None,
         seed: int = 0,
         pipeline: Sequence[Any] = (),
         test_mode: bool = False,
-        **kwargs: Any,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        lazy_init: bool = False,
+        max_refetch: int = 1000,
     ) -> None:
+        split = pkgutil.resolve_name(split) if isinstance(split, str) else split
         self.split_of, self.base_only, self.only_named = split, base_only, only_named
         self.expected_names = None if names is None else tuple(names)
         self.seed = seed
@@ -92,7 +102,10 @@ class OpenVocabularyDataset(BaseDataset):
             data_prefix=dict(data_prefix or {"img": ""}),
             pipeline=list(pipeline),
             test_mode=test_mode,
-            **kwargs,
+            indices=indices,
+            serialize_data=serialize_data,
+            lazy_init=lazy_init,
+            max_refetch=max_refetch,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:

@@ -1,0 +1,173 @@
+"""Hooks: the vocabulary of each data set, repeatable iterations, checkpoints that describe themselves, pictures."""
+
+from __future__ import annotations
+
+import pkgutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.utils import set_random_seed
+from PIL import Image
+from torch import Tensor, nn
+
+from ovdet.results import Detections
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The model itself, out of its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+class VocabularyHook(Hook):
+    """Gives the model the names of the data set at hand, as vectors; the network never sees a string.
+
+    A data set's metainfo holds "classes" (K names) and "base_mask" (K flags). The checkpoint gets a note that tells
+    how to build and ask the model again: `checkpoint["ovdet"]`, of plain types only.
+
+    Args:
+        text_tower: `dict(type=create_vlm, name=..., weights=...)`; its fields besides `type` go into the checkpoint.
+        embed: `ovdet.vlm.prompts.class_embeddings`, or anything called as `embed(tower, names, templates=...)`;
+            a dumped config has its dotted name.
+        templates: name of the prompt templates.
+        teacher: as `text_tower`: embeds proposals on the fly in training; None where the data brings embeddings.
+        test_scale: long and short side in pixels that test pictures are fitted into.
+    """
+
+    def __init__(
+        self,
+        text_tower: Mapping[str, Any],
+        embed: Callable[..., Tensor] | str,
+        templates: str = "vild63",
+        teacher: Mapping[str, Any] | None = None,
+        test_scale: Sequence[int] = (1333, 800),
+    ) -> None:
+        self.tower_settings, self.templates = dict(text_tower), templates
+        self.embed = pkgutil.resolve_name(embed) if isinstance(embed, str) else embed
+        self.teacher_settings = None if teacher is None else dict(teacher)
+        self.test_scale = [int(side) for side in test_scale]
+        self._tower: Any = None
+        self._current: tuple[Any, Any] | None = None
+        self._tables: dict[tuple[str, ...], Tensor] = {}
+
+    @property
+    def tower(self) -> Any:
+        """The text tower, built when first asked for."""
+        if self._tower is None:
+            self._tower = _build(self.tower_settings)
+        return self._tower
+
+    @property
+    def tower_note(self) -> dict[str, Any]:
+        """What the checkpoint and the protocol say of the tower."""
+        return {key: value for key, value in self.tower_settings.items() if key != "type"}
+
+    def before_train(self, runner: Runner) -> None:
+        """Hand over the teacher and the names of the training data."""
+        if self.teacher_settings is not None:
+            same = self.teacher_settings == self.tower_settings
+            teacher = self.tower if same else _build(self.teacher_settings)
+            bare_model(runner).set_teacher(teacher.to(next(runner.model.parameters()).device))
+        self._use(runner, runner.train_dataloader.dataset, "train")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Switch to the names of the validation data."""
+        self._use(runner, runner.val_dataloader.dataset, "val")
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Switch back."""
+        if runner._train_loop is not None and not isinstance(runner._train_loop, dict):
+            self._use(runner, runner.train_dataloader.dataset, "train")
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Switch to the names of the test data."""
+        self._use(runner, runner.test_dataloader.dataset, "test")
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note how to build the model and embed names for it."""
+        meta = runner.train_dataloader.dataset.metainfo
+        checkpoint["ovdet"] = {
+            "format": 1,
+            "room": "vild",
+            **bare_model(runner).recipe,
+            "text_tower": self.tower_note,
+            "templates": self.templates,
+            "class_names": list(meta["classes"]),
+            "base_mask": [bool(flag) for flag in meta["base_mask"]],
+            "test_scale": self.test_scale,
+            "config_name": Path(runner.cfg.filename or "").stem,
+        }
+
+    def _use(self, runner: Runner, dataset: Any, phase: str) -> None:
+        names, base_mask = tuple(dataset.metainfo["classes"]), tuple(dataset.metainfo["base_mask"])
+        if self._current == (names, base_mask):
+            return
+        self._current = names, base_mask
+        if names not in self._tables:
+            self._tables[names] = self.embed(self.tower, names, templates=self.templates)
+        bare_model(runner).set_class_embeddings(self._tables[names], torch.tensor(base_mask))
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        runner.logger.info(
+            f"vocabulary of {phase}: {len(names)} names ({sum(base_mask)} base): {some}; "
+            f"templates {self.templates}, text tower {self.tower_note}"
+        )
+
+
+class RepeatableHook(Hook):
+    """Makes each iteration's randomness a function of seed, rank and iteration, so that a resumed run is the same run.
+
+    Samples are seeded by the data set itself (`ovdet.data.sampling.Draw`); this is for what the model draws.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed Python, NumPy and torch."""
+        parts = (runner.seed, runner.rank, runner.iter)
+        set_random_seed(zlib.crc32(repr(parts).encode()))
+
+
+class ShowHook(Hook):
+    """Draws what was found on each test picture and writes it to a folder.
+
+    Args:
+        out: folder, made where it is missing.
+        score: detections below it are not drawn.
+    """
+
+    def __init__(self, out: str | Path, score: float = 0.3) -> None:
+        self.out, self.score = Path(out), score
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Draw one batch."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        names = runner.test_dataloader.dataset.metainfo["classes"]
+        for sample in outputs or ():
+            with Image.open(sample.img_path) as opened:
+                image = np.asarray(opened.convert("RGB"))
+            found = as_detections(sample.pred_instances, names, image.shape[:2])
+            drawn = found[found.scores >= self.score].draw(image)
+            Image.fromarray(drawn).save(self.out / f"{sample.img_id}_{Path(sample.img_path).stem}.jpg")
+
+
+def as_detections(found: Any, names: Sequence[str], size_hw: tuple[int, int]) -> Detections:
+    """Turn mmdet's instances of one picture into `Detections`."""
+    masks = found.masks.cpu().numpy().astype(bool) if "masks" in found else None
+    boxes_xyxy = found.bboxes.float().cpu().numpy()
+    scores = found.scores.float().clamp(0, 1).cpu().numpy()
+    return Detections(boxes_xyxy, scores, found.labels.cpu().numpy(), tuple(names), size_hw, masks)
+
+
+def _build(settings: Mapping[str, Any]) -> Any:
+    """Call `type` with the other fields."""
+    arguments = dict(settings)
+    builder = arguments.pop("type")
+    return (pkgutil.resolve_name(builder) if isinstance(builder, str) else builder)(**arguments)

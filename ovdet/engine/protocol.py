@@ -1,0 +1,47 @@
+"""A result that says how it was measured, so that two of them can be compared or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ovdet.errors import InputError
+from ovdet.version import __version__
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_result(path: str | Path, metrics: dict[str, float], report: dict[str, Any], stamp: dict[str, Any]) -> None:
+    """Write metrics, numbers of each class and the protocol as one JSON file, whole or not at all.
+
+    Args:
+        path: of the file.
+        metrics: name -> number.
+        report: "per_class" and "protocol" of the evaluator.
+        stamp: what only the tool knows: command, config, checkpoint, vocabulary.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    software = {"ovdet": __version__, "evaluator": f"pycocotools {version('pycocotools')}"}
+    content = {
+        "metrics": metrics,
+        "per_class": report.get("per_class", []),
+        "protocol": {**report.get("protocol", {}), **stamp, **software},
+    }
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write the result file {path}: {error.strerror or error}") from error

@@ -1,0 +1,106 @@
+"""Testing a checkpoint: the logic of tools/test.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ovdet.compat import checkpoints
+from ovdet.engine.hooks import ShowHook, VocabularyHook, bare_model
+from ovdet.engine.launch import add_common_arguments, command_line, prepare
+from ovdet.engine.protocol import file_digest, write_result
+from ovdet.errors import InputError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, with the flags that OpenMMLab users know."""
+    parser = argparse.ArgumentParser(
+        prog="tools/test.py",
+        description="Test a checkpoint: python tools/test.py CONFIG CHECKPOINT --out results.json",
+    )
+    parser.add_argument("config", help="Python config that the checkpoint was trained with")
+    parser.add_argument("checkpoint", help="file that tools/train.py wrote")
+    parser.add_argument("--out", metavar="FILE.json", help="write metrics, numbers of each class and the protocol")
+    parser.add_argument("--show-dir", metavar="DIR", help="draw what was found on each picture and write it here")
+    parser.add_argument("--show-score", type=float, default=0.3, help="draw detections from this score (default: 0.3)")
+    add_common_arguments(parser)
+    return parser
+
+
+def test(args: argparse.Namespace, command: str) -> dict[str, float]:
+    """Test as the arguments say; gives the metrics.
+
+    Raises:
+        InputError: a mistake in the config, the data, the checkpoint or an argument.
+    """
+    weights = _weights(args.checkpoint)
+    config = prepare(args)
+    config.load_from, config.resume = None, False
+    if args.show_dir:
+        hooks = list(config.get("custom_hooks") or [])
+        config.custom_hooks = [*hooks, dict(type=ShowHook, out=args.show_dir, score=args.show_score)]
+    runner = Runner.from_cfg(config)
+    load_weights(bare_model(runner), weights, args.checkpoint)
+    metrics = runner.test()
+    if args.out and is_main_process():
+        stamp = {
+            "command": command,
+            "config": Path(args.config).stem,
+            "checkpoint": Path(args.checkpoint).name,
+            "weights_sha256": file_digest(args.checkpoint),
+            **_vocabulary_stamp(runner.hooks),
+        }
+        write_result(args.out, metrics, _report(runner), stamp)
+    return metrics
+
+
+def load_weights(model: Any, weights: Mapping[str, Any], source: str) -> None:
+    """Load all weights, and refuse those of another model.
+
+    Raises:
+        InputError: a name or a shape differs; the first is told.
+    """
+    mine = model.state_dict()
+    for name, told in (
+        *((key, "lacks") for key in mine if key not in weights),
+        *((key, "has, but the config's model does not have,") for key in weights if key not in mine),
+    ):
+        raise InputError(f"{source} {told} {name}: it belongs to another config")
+    for name, value in mine.items():
+        if value.shape != weights[name].shape:
+            raise InputError(
+                f"{source}: {name} is {tuple(weights[name].shape)}, but the config's model has {tuple(value.shape)}"
+            )
+    model.load_state_dict(weights, strict=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    test(build_parser().parse_args(argv), command_line(argv, "test"))
+
+
+def _weights(path: str) -> dict[str, Any]:
+    content = checkpoints.load(path)
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, Mapping) or not all(hasattr(value, "shape") for value in weights.values()):
+        raise InputError(f"{path} holds no model weights: it has no state_dict of tensors")
+    return dict(weights)
+
+
+def _report(runner: Runner) -> dict[str, Any]:
+    """What the evaluator says of its classes and protocol."""
+    return next((metric.report for metric in runner.test_loop.evaluator.metrics if hasattr(metric, "report")), {})
+
+
+def _vocabulary_stamp(hooks: Sequence[Hook]) -> dict[str, Any]:
+    for hook in hooks:
+        if isinstance(hook, VocabularyHook):
+            fingerprint = getattr(hook.tower, "fingerprint", None)
+            return {"templates": hook.templates, "text_tower": {**hook.tower_note, "fingerprint": fingerprint}}
+    return {}

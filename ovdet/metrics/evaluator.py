@@ -1,0 +1,116 @@
+"""The bridge from mmengine's evaluation to `ovdet.metrics`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from ovdet.errors import InputError
+from ovdet.metrics.detection import ClassPrecision, class_precision, summarise
+from ovdet.ops.masks import encode_masks
+
+IOU_TYPES = {"bbox": "box", "segm": "mask"}
+
+
+class DetectionMetric(BaseMetric):
+    """Base, novel and overall average precision of the data set at hand; its metainfo says which names are which.
+
+    Args:
+        iou_types: of "bbox" and "segm".
+        max_dets: detections kept: of each picture and class, or of each picture where `federated`.
+        federated: LVIS's rules of which pictures count for a class.
+        prefix: of the numbers' names: "prefix/box_AP50_novel".
+    """
+
+    default_prefix = "ovdet"
+
+    def __init__(
+        self,
+        iou_types: Sequence[str] = ("bbox",),
+        max_dets: int = 100,
+        federated: bool = False,
+        prefix: str | None = None,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        unknown = set(iou_types) - set(IOU_TYPES)
+        if unknown:
+            raise InputError(f"iou_types must be of {sorted(IOU_TYPES)}, got {sorted(unknown)}")
+        self.iou_types, self.max_dets, self.federated = tuple(iou_types), max_dets, federated
+        self.report: dict[str, Any] = {}
+        """After an evaluation: numbers of each class, and what was measured on what."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep the detections of one batch, as rows of a COCO result file."""
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            boxes_xyxy = found["bboxes"].float().cpu().numpy()
+            rles = encode_masks(found["masks"].cpu().numpy()) if "segm" in self.iou_types else None
+            category_ids = self.dataset_meta["category_ids"]
+            rows = []
+            for index, (x1, y1, x2, y2) in enumerate(boxes_xyxy.tolist()):
+                row = {
+                    "image_id": sample["img_id"],
+                    "category_id": category_ids[int(found["labels"][index])],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(found["scores"][index]),
+                }
+                if rles is not None:
+                    row["segmentation"] = rles[index]
+                rows.append(row)
+            self.results.append((sample["img_id"], rows))
+
+    def compute_metrics(self, results: list[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
+        """Numbers in percent, named "box_AP50_novel" and so on."""
+        meta = self.dataset_meta
+        truth = json.loads(Path(meta["ann_file"]).read_bytes())
+        rows = [row for _, some in results for row in some]
+        image_ids = sorted({image_id for image_id, _ in results})
+        numbers: dict[str, float] = {}
+        per_class: list[dict[str, Any]] = [
+            {"name": name, "group": group} for name, group in zip(meta["classes"], meta["groups"], strict=True)
+        ]
+        for iou_type in self.iou_types:
+            kind = IOU_TYPES[iou_type]
+            result = class_precision(
+                truth,
+                rows,
+                meta["category_ids"],
+                iou_type=iou_type,
+                image_ids=image_ids,
+                max_dets=self.max_dets,
+                federated=self.federated,
+            )
+            numbers |= {f"{kind}_{k}": v for k, v in summarise(result, meta["groups"], meta["frequencies"]).items()}
+            _add_class_numbers(per_class, kind, result)
+        self.report = {"per_class": per_class, "protocol": self._protocol(image_ids)}
+        return numbers
+
+    def _protocol(self, image_ids: Sequence[int]) -> dict[str, Any]:
+        """What was measured on what."""
+        meta = self.dataset_meta
+        return {
+            "annotations": Path(meta["ann_file"]).name,
+            "annotations_sha256": hashlib.sha256(Path(meta["ann_file"]).read_bytes()).hexdigest(),
+            "images": len(image_ids),
+            "split": meta["split"],
+            "split_sha256": meta["split_digest"],
+            "classes": {group: meta["groups"].count(group) for group in sorted(set(meta["groups"]))},
+            "metric": "mean over classes of 101-point AP, percent"
+            + (", federated (LVIS)" if self.federated else " (COCO)"),
+            "iou_types": list(self.iou_types),
+            "max_dets": self.max_dets,
+            "max_dets_of": "picture" if self.federated else "picture and class",
+        }
+
+
+def _add_class_numbers(per_class: list[dict[str, Any]], kind: str, result: ClassPrecision) -> None:
+    for row, ap, ap50 in zip(per_class, result.ap, result.ap50, strict=True):
+        row[f"{kind}_AP"] = None if np.isnan(ap) else round(float(ap) * 100, 4)
+        row[f"{kind}_AP50"] = None if np.isnan(ap50) else round(float(ap50) * 100, 4)
