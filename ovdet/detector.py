@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -194,15 +193,12 @@ def load_predictor(model: str | Path, device: str | None = None) -> Predictor:
         from ovdet.vild.predict import ViLDDetector
 
         return ViLDDetector.load(Path(model), target)
-    from ovdet.vlm.zoo import create_vlm, list_models
+    from ovdet.vlm.zoo import create_vlm
 
-    if model not in list_models():
-        nearest = difflib.get_close_matches(model, list_models(), n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise InputError(f"unknown model {model!r}; {hint}`ovdet models` lists them all")
+    backbone = create_vlm(str(model), device=target)  # it knows the names, and suggests the nearest
     from ovdet.zeroshot.predict import ZeroShotDetector
 
-    return ZeroShotDetector(create_vlm(model, device=target), device=target)
+    return ZeroShotDetector(backbone, device=target)
 
 
 def choose_device(device: str | None) -> str:

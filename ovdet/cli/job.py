@@ -286,7 +286,7 @@ def file_safe(name: str) -> str:
 def fault_of(item: Item, error: Exception) -> OvdetError:
     """What to say when the model failed on a picture."""
     where = f"{item.source}" if item.place.frame is None else f"{item.source} frame {item.place.frame}"
-    if isinstance(error, InputError):
+    if isinstance(error, OvdetError):
         return InputError(f"{where}: {error}")
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return InputError(f"{where}: not enough memory for this picture; make it smaller or use another --device")
