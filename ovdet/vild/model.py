@@ -134,13 +134,20 @@ class ViLDModel(BaseDetector):
 
     @torch.no_grad()
     def detect(
-        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample], table: ClassTable
+        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample], table: ClassTable, **limits: Any
     ) -> list[InstanceData]:
-        """Detect the classes of a table, in pixels of the network's input; see `ViLDRoIHead.predict`."""
+        """Detect the classes of a table, in pixels of the network's input.
+
+        Args:
+            batch_inputs: (B, 3, H, W), normalised and padded.
+            batch_data_samples: B with the metainfo of mmdet; proposals in them are ignored.
+            table: of `make_class_table`; the one last set plays no part.
+            **limits: score_thr and max_dets of `ViLDRoIHead.predict`, which says what comes back.
+        """
         pyramid = self.extract_feat(batch_inputs)
         proposals = self.rpn_head.predict(pyramid, batch_data_samples, rescale=False)
         sizes_hw = [tuple(sample.img_shape[:2]) for sample in batch_data_samples]
-        return self.roi_head.predict(pyramid, proposals, sizes_hw, table)
+        return self.roi_head.predict(pyramid, proposals, sizes_hw, table, **limits)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample], rescale: bool = True

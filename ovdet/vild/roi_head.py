@@ -211,6 +211,9 @@ class ViLDRoIHead(BaseModule):
         proposals: list[InstanceData],
         sizes_hw: Sequence[tuple[int, int]],
         table: ClassTable,
+        *,
+        score_thr: float | None = None,
+        max_dets: int | None = None,
     ) -> list[InstanceData]:
         """Detect every class of the table.
 
@@ -219,6 +222,8 @@ class ViLDRoIHead(BaseModule):
             proposals: B with bboxes (N_i, 4), pixels of the network's input.
             sizes_hw: of the B pictures in the network's input, without padding.
             table: any number of classes, none included.
+            score_thr: in place of the configured one.
+            max_dets: in place of the configured one.
 
         Returns:
             B with bboxes (n, 4) in pixels of the network's input, scores (n,), labels (n,) and, with masks,
@@ -236,22 +241,18 @@ class ViLDRoIHead(BaseModule):
         ):  # fmt: skip
             boxes_xyxy = self.coder.decode(priors, delta, max_shape=size_hw)  # (N_i, 4)
             score_rows = partial(self._score_rows, mine, image_mine, table)
-            results.append(self._select(boxes_xyxy, score_rows, len(table)))
+            positions, scores, labels = select_detections(
+                boxes_xyxy,
+                score_rows,
+                len(table),
+                score_thr=self.config.score_thr if score_thr is None else score_thr,
+                nms_iou=self.config.nms_iou,
+                max_dets=max_dets or self.config.max_per_img,
+            )
+            results.append(InstanceData(bboxes=boxes_xyxy[positions], scores=scores, labels=labels))
         if self.mask_head is not None:
             self._add_masks(pyramid, results)
         return results
-
-    def _select(self, boxes_xyxy: Tensor, score_rows: partial, classes: int) -> InstanceData:
-        settings = self.config
-        positions, scores, labels = select_detections(
-            boxes_xyxy,
-            score_rows,
-            classes,
-            score_thr=settings.score_thr,
-            nms_iou=settings.nms_iou,
-            max_dets=settings.max_per_img,
-        )
-        return InstanceData(bboxes=boxes_xyxy[positions], scores=scores, labels=labels)
 
     def _score_rows(self, embeddings: Tensor, image_embeddings: Tensor, table: ClassTable, rows: slice) -> Tensor:
         """Scores (n, K) of some regions, from their embeddings (N, D) in the two branches."""

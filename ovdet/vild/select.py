@@ -73,7 +73,7 @@ def best_candidates(
         if best is not None:
             scores, indices = torch.cat([best[0], scores]), torch.cat([best[1], indices])
         cut_off = cut_off or len(scores) > limit
-        order = scores.argsort(descending=True, stable=True)[:limit]
-        best = scores[order], indices[order]
+        scores, order = scores.topk(min(limit, len(scores)))  # best first
+        best = scores, indices[order]
     scores, indices = best
     return indices // max(classes, 1), scores, indices % max(classes, 1), cut_off

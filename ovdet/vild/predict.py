@@ -1,0 +1,170 @@
+"""The desk of the room: pictures and names in, `Detections` out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from torch import Tensor
+
+from ovdet.errors import InputError
+from ovdet.ops.boxes import clip_boxes
+from ovdet.ops.masks import encode_masks
+from ovdet.results import Detections
+from ovdet.vild.masks import paste_mask
+from ovdet.vild.model import ViLDModel
+from ovdet.vild.roi_head import ClassTable
+from ovdet.vild.weights import CheckpointFacts, load_model, save_model
+from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.prompts import class_embeddings as embed_names
+from ovdet.vlm.prompts import clean_name
+
+
+class ViLDDetector:
+    """A trained ViLD with its text tower.
+
+    The vocabulary is an argument of every call. Names that the model learned as base classes weigh the text head
+    more in the fusion of an ensemble, all others the image head; a checkpoint that names no base classes gives
+    all names the same weight.
+
+    Args:
+        model: built and loaded.
+        text_tower: that made the class embeddings of its training.
+        facts: what the checkpoint says about itself.
+        name: shown in results.
+    """
+
+    def __init__(self, model: ViLDModel, text_tower: VLMBackbone, facts: CheckpointFacts, name: str = "vild") -> None:
+        if text_tower.spec.embed_dim != model.config.embed_dim:
+            raise InputError(
+                f"text tower {text_tower.spec.name!r} embeds in {text_tower.spec.embed_dim} dimensions, the model in "
+                f"{model.config.embed_dim}; give the tower that it was trained with"
+            )
+        self.model = model.eval()
+        self.text_tower = text_tower.eval()
+        self.facts = facts
+        self.name = name
+        self._base_names = {clean_name(each) for each in facts.base_names}
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        text_tower: VLMBackbone | None = None,
+    ) -> ViLDDetector:
+        """Read a checkpoint of tools/train.py or tools/convert/vild.py.
+
+        Args:
+            checkpoint: file; nothing in it is run.
+            device: of the detector and the tower.
+            text_tower: in place of the zoo's entry that the checkpoint names.
+
+        Raises:
+            InputError: the file cannot be used, or names a tower that the zoo lacks or whose weights changed.
+        """
+        model, facts = load_model(checkpoint, device)
+        if text_tower is None:
+            from ovdet.vlm.zoo import create_vlm
+
+            if "name" not in facts.text_tower:
+                raise InputError(f"checkpoint '{checkpoint}' names no text tower; pass text_tower")
+            text_tower = create_vlm(
+                facts.text_tower["name"], weights=facts.text_tower.get("weights", "default"), device=str(device)
+            )
+        trained_with = facts.text_tower.get("fingerprint")
+        if trained_with is not None and trained_with != text_tower.fingerprint:
+            raise InputError(
+                f"checkpoint '{checkpoint}' was trained with other weights of text tower {text_tower.spec.name!r}; "
+                "its class embeddings would not fit"
+            )
+        return cls(model, text_tower.to(device), facts, name=f"vild:{Path(checkpoint).name}")
+
+    def save(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Write a checkpoint that `load` reads: weights, builder, base classes and the name of the text tower."""
+        recipe = self.model.recipe
+        save_model(self.model, replace(self.facts, **recipe), checkpoint)
+
+    def embed(self, names: Sequence[str]) -> Tensor:
+        """Embed class names as in training: (K, D) unit length, row k for names[k]; cached on disk."""
+        return embed_names(self.text_tower, names, templates=self.facts.templates)
+
+    def class_table(self, names: Sequence[str], class_embeddings: Tensor) -> ClassTable:
+        """The vocabulary for the network: vectors, and which names were learned if the checkpoint says so."""
+        if len(names) != len(class_embeddings):
+            raise InputError(f"{len(names)} names but {len(class_embeddings)} class embeddings; embed these names")
+        mask = [clean_name(name) in self._base_names for name in names] if self._base_names else None
+        return self.model.make_class_table(class_embeddings, mask)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        names: Sequence[str],
+        class_embeddings: Tensor,
+        *,
+        score_threshold: float | None = None,
+        max_dets: int = 100,
+        masks: bool = True,
+    ) -> list[Detections]:
+        """Detect the named things. Pictures go through one by one, so none changes the result of another.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            names: K names; labels index them.
+            class_embeddings: (K, D) of `embed(names)`.
+            score_threshold: None is the checkpoint's own.
+            max_dets: a picture.
+            masks: with run-length masks, if the model has a mask head; None in the results otherwise.
+        """
+        threshold = self.facts.score_threshold if score_threshold is None else score_threshold
+        table = self.class_table(names, class_embeddings)
+        return [self._detect(image, tuple(names), table, threshold, max_dets, masks) for image in images]
+
+    def _detect(
+        self, image: np.ndarray, names: tuple[str, ...], table: ClassTable, threshold: float, max_dets: int, masks: bool
+    ) -> Detections:
+        data, scale_xy = self._prepare(image)
+        found = self.model.detect(
+            data["inputs"], data["data_samples"], table, score_thr=threshold, max_dets=max(max_dets, 1)
+        )[0][:max_dets]
+        size_hw = (image.shape[0], image.shape[1])
+        boxes_xyxy = clip_boxes(found.bboxes.float() / found.bboxes.new_tensor(scale_xy * 2), size_hw)  # (n, 4)
+        rles = None
+        if masks and self.model.with_mask:
+            cut = self.model.config.mask_threshold
+            rles = tuple(  # one at a time: 100 masks of a large photograph would fill the memory
+                encode_masks(paste_mask(small, box, size_hw, cut).cpu().numpy()[None])[0]
+                for small, box in zip(found.mask_probabilities, boxes_xyxy, strict=True)
+            )
+        scores, labels = found.scores.cpu().numpy().clip(0, 1), found.labels.cpu().numpy()
+        return Detections(boxes_xyxy.cpu().numpy(), scores, labels, names, size_hw, rles, model=self.name)
+
+    def _prepare(self, image: np.ndarray) -> tuple[dict, tuple[float, float]]:
+        """Resize, normalise and pad one picture; also the scale in x and y from the original to the input."""
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
+        size_hw = (image.shape[0], image.shape[1])
+        height, width = fitted_size(size_hw, self.facts.test_scale)
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        bgr = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1)))  # (3, H, W)
+        scale_xy = (width / size_hw[1], height / size_hw[0])
+        sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=size_hw, scale_factor=scale_xy))
+        return self.model.data_preprocessor({"inputs": [bgr], "data_samples": [sample]}), scale_xy
+
+
+def fitted_size(size_hw: tuple[int, int], test_scale: Sequence[int]) -> tuple[int, int]:
+    """Largest size of the same shape whose long and short sides fit into test_scale; at least one pixel a side."""
+    if min(size_hw) < 1:
+        raise InputError(f"a picture of {size_hw[1]}x{size_hw[0]} pixels has nothing in it")
+    scale = min(max(test_scale) / max(size_hw), min(test_scale) / min(size_hw))
+    height, width = (max(int(side * scale + 0.5), 1) for side in size_hw)
+    return height, width

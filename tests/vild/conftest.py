@@ -1,0 +1,134 @@
+"""A tower without weights to download, generated pictures, and batches as mmdet packs them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.logging import MMLogger
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn import functional as F
+
+from ovdet.vild.build import vild_tiny
+from ovdet.vild.model import ViLDModel
+from ovdet.vlm.base import BackboneSpec, VLMBackbone
+
+WIDTH = 32
+
+
+class RandomFeatures(VLMBackbone):
+    """A fixed random projection of the 8x8 thumbnail; texts are seeds."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__(
+            BackboneSpec("random-features", "contrastive", width, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0")
+        )
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(3 * 64, width, generator=generator))
+
+    @property
+    def fingerprint(self) -> str:
+        return "random-features-0"
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        thumbnails = F.adaptive_avg_pool2d(self.normalise(images), 8).flatten(1)
+        return F.normalize(thumbnails @ self.weight, dim=1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        rows = [
+            torch.randn(self.spec.embed_dim, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
+            for text in texts
+        ]
+        return F.normalize(torch.stack(rows), dim=1)
+
+    def forward_dense(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    MMLogger.get_current_instance().setLevel("WARNING")  # init_weights reports every weight
+
+
+@pytest.fixture
+def tower() -> RandomFeatures:
+    return RandomFeatures().eval()
+
+
+@pytest.fixture
+def make_model() -> Callable[..., ViLDModel]:
+    """A tiny model with 5 classes, the last two of them novel."""
+
+    def make(variant: str = "ensemble", classes: int = 5, **arguments) -> ViLDModel:
+        torch.manual_seed(0)
+        model = vild_tiny(variant, **arguments)
+        model.init_weights()
+        model.set_class_embeddings(
+            torch.randn(classes, model.config.embed_dim), [k < classes - 2 for k in range(classes)]
+        )
+        return model
+
+    return make
+
+
+def _sample(
+    size_hw: tuple[int, int], boxes: Sequence[Sequence[int]], labels: Sequence[int], proposals: InstanceData | None
+) -> DetDataSample:
+    sample = DetDataSample(metainfo=dict(img_shape=size_hw, ori_shape=size_hw, scale_factor=(1.0, 1.0), img_id=0))
+    masks = np.zeros((len(boxes), *size_hw), np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = 1
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.long),
+        masks=BitmapMasks(masks, *size_hw),
+    )
+    if proposals is not None:
+        sample.proposals = proposals
+    return sample
+
+
+@pytest.fixture
+def make_proposals() -> Callable[..., InstanceData]:
+    def make(count: int, width: int = WIDTH) -> InstanceData:
+        boxes = torch.rand(count, 4) * 40
+        boxes[:, 2:] += boxes[:, :2] + 4
+        return InstanceData(bboxes=boxes, scores=torch.rand(count), embeds=torch.randn(count, width))
+
+    return make
+
+
+@pytest.fixture
+def make_batch(make_proposals) -> Callable[..., dict]:
+    """Two pictures of different sizes, one with an object and one without; as a data loader gives them."""
+
+    def make(proposals: int | None = 6, boxes: Sequence = ([10, 10, 50, 60],), labels: Sequence[int] = (1,)) -> dict:
+        sizes = [(96, 128), (80, 100)]
+        objects = [(boxes, labels), ((), ())]
+        given = [None if proposals is None else make_proposals(proposals) for _ in sizes]
+        return {
+            "inputs": [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in sizes],
+            "data_samples": [_sample(s, *o, p) for s, o, p in zip(sizes, objects, given, strict=True)],
+        }
+
+    return make
+
+
+@pytest.fixture
+def losses_of() -> Callable[[ViLDModel, dict], dict[str, Tensor]]:
+    """The training losses of a batch, each as one scalar."""
+
+    def run(model: ViLDModel, batch: dict) -> dict[str, Tensor]:
+        model.train()
+        losses = model(**model.data_preprocessor(batch, True), mode="loss")
+        return {name: sum(value) if isinstance(value, list) else value for name, value in losses.items()}
+
+    return run
