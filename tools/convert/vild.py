@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, help="DetPro's .pth file (Mask R-CNN form)")
     parser.add_argument("target", type=Path, help="file to write")
-    parser.add_argument("--text-tower", default="clip-vit-b-32/openai", help="zoo entry that made the class embeddings")
+    parser.add_argument("--text-tower", default="clip-vit-b-32", help="zoo entry that made the class embeddings")
     parser.add_argument("--templates", default="vild63", help="prompt set for new names")
     parser.add_argument("--annotations", type=Path, help="LVIS json: its frequent and common classes count as base")
     chosen = parser.parse_args(arguments)
