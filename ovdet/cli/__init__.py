@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ovdet {__version__}")
         return 0
     debug = "--debug" in arguments or os.environ.get("OVDET_DEBUG", "0") not in {"", "0"}
+    if not debug:  # read by libraries below Python when they are loaded
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with logs_to_stderr(debug=debug):
         return run_verb(arguments[0], [part for part in arguments[1:] if part != "--debug"])
 
