@@ -77,11 +77,15 @@ def fill_templates(name: str, templates: str = "plain") -> list[str]:
     Raises:
         InputError: no such template set.
     """
-    if templates not in TEMPLATE_SETS:
-        raise InputError(f"unknown template set {templates!r}; choose one of {', '.join(TEMPLATE_SETS)}")
     cleaned = clean_name(name)
     article = "an" if cleaned.startswith(tuple("aeiou")) else "a"
-    return [template.format(article=article, name=cleaned) for template in TEMPLATE_SETS[templates]]
+    return [template.format(article=article, name=cleaned) for template in _template_set(templates)]
+
+
+def _template_set(templates: str) -> tuple[str, ...]:
+    if templates not in TEMPLATE_SETS:
+        raise InputError(f"unknown template set {templates!r}; choose one of {', '.join(TEMPLATE_SETS)}")
+    return TEMPLATE_SETS[templates]
 
 
 def check_names(names: Sequence[str]) -> list[str]:
@@ -165,8 +169,9 @@ def _mean_direction(vectors: Tensor) -> np.ndarray:
 
 def _key_prefix(backbone: VLMBackbone, templates: str) -> str:
     """What a name's vector depends on besides the name; empty where the backbone cannot say what it is."""
+    texts = _template_set(templates)
     try:
         fingerprint = backbone.fingerprint
     except NotImplementedError:
         return ""
-    return json.dumps([fingerprint, TEMPLATE_SETS[templates], PROCESSING_VERSION])
+    return json.dumps([fingerprint, texts, PROCESSING_VERSION])

@@ -64,9 +64,10 @@ class OpenClipBackbone(VLMBackbone):
         self, model: nn.Module, tokenizer: Tokenizer | None, spec: BackboneSpec, text_block: int | None = None
     ) -> None:
         super().__init__(spec)
-        self.model: Any = model.eval()
+        self.model: Any = model
         self.tokenizer = tokenizer
         self.text_block = text_block
+        self.eval()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -204,11 +205,9 @@ def _model_config(model: str) -> dict[str, Any]:
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Configuration and preprocessing of a folder as a model hub gives it."""
     path = folder / "open_clip_config.json"
-    config = _model_config(str(path)) if path.is_file() else None
-    if config is None:
+    if not path.is_file():
         raise InputError(f"the folder {folder} holds no open_clip_config.json; give a checkpoint file instead")
-    preprocess: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("preprocess_cfg", {})
-    return config, preprocess
+    return _model_config(str(path)), json.loads(path.read_text(encoding="utf-8")).get("preprocess_cfg", {})
 
 
 def _checked_config(config: Any, source: str) -> dict[str, Any]:
@@ -341,9 +340,9 @@ def _dense_kind(visual: nn.Module) -> tuple[DenseMap, int] | None:
             return _dense_vit, visual.patch_size[0]
     trunk: Any = visual.trunk if isinstance(visual, TimmModel) else None
     if isinstance(trunk, ConvNeXt):
-        return _dense_head, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
+        return _dense_convnext, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
     if isinstance(trunk, TimmVisionTransformer) and isinstance(trunk.attn_pool, AttentionPoolLatent):
-        return _dense_head, trunk.patch_embed.patch_size[0]
+        return _dense_siglip, trunk.patch_embed.patch_size[0]
     return None
 
 
@@ -382,19 +381,20 @@ def _positions(visual: Any, size_hw: tuple[int, int]) -> Tensor:
     return torch.cat([positions[:1], grid[0].flatten(1).T.to(positions)])
 
 
-def _dense_head(visual: Any, pixels: Tensor) -> Tensor:
-    """Timm's towers: pooling head and projection applied to each location as if it were the whole picture.
+def _dense_siglip(visual: Any, pixels: Tensor) -> Tensor:
+    """SigLIP's ViT: attention pool and projection of each location alone, which is the pool's value path."""
+    trunk = visual.trunk
+    tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]  # (B, h * w, C)
+    alone = tokens.flatten(0, 1).unsqueeze(1)  # (B * h * w, 1, C)
+    vectors = visual.head(trunk.head(trunk.fc_norm(trunk.attn_pool(alone))))  # (B * h * w, D)
+    stride_h, stride_w = trunk.patch_embed.patch_size
+    size = (len(pixels), pixels.shape[-2] // stride_h, pixels.shape[-1] // stride_w)
+    return torch.unflatten(vectors, 0, size).permute(0, 3, 1, 2)
 
-    For SigLIP's attention pool that is its value path; for ConvNeXt its norm and projection.
-    """
-    features = visual.trunk.forward_features(pixels)
-    if features.ndim == 3:  # (B, prefix + h * w, C)
-        stride = visual.trunk.patch_embed.patch_size[0]
-        size = (pixels.shape[-2] // stride, pixels.shape[-1] // stride)
-        features = features[:, visual.trunk.num_prefix_tokens :].unflatten(1, size)  # (B, h, w, C)
-        alone = features.flatten(0, 2).unsqueeze(1)  # (B * h * w, 1, C)
-    else:
-        features = features.permute(0, 2, 3, 1)  # (B, h, w, C)
-        alone = features.flatten(0, 2)[..., None, None]  # (B * h * w, C, 1, 1)
+
+def _dense_convnext(visual: Any, pixels: Tensor) -> Tensor:
+    """ConvNeXt: norm and projection of each location alone."""
+    features = visual.trunk.forward_features(pixels).permute(0, 2, 3, 1)  # (B, h, w, C)
+    alone = features.flatten(0, 2)[..., None, None]  # (B * h * w, C, 1, 1)
     vectors = visual.head(visual.trunk.forward_head(alone))  # (B * h * w, D)
     return torch.unflatten(vectors, 0, features.shape[:3]).permute(0, 3, 1, 2)
