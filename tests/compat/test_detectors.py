@@ -41,14 +41,18 @@ def fewer_queries(model):
     model.encoder.num_layers = model.decoder.num_layers = 2
 
 
+def any_score(model):
+    model.test_cfg.update(score_thr=0.0, max_per_img=5)
+
+
 DETECTORS = {
     "deformable_detr/deformable-detr_r50_16xb2-50e_coco.py": fewer_queries,
     "dino/dino-4scale_r50_8xb2-12e_coco.py": fewer_queries,
     "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py": fewer_regions,
     "cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py": fewer_regions,
-    "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py": None,
-    "rtmdet/rtmdet_tiny_8xb32-300e_coco.py": None,
-    "rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py": None,
+    "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py": any_score,
+    "rtmdet/rtmdet_tiny_8xb32-300e_coco.py": any_score,
+    "rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py": any_score,
     "dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py": fewer_regions,
     "dcnv2/faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py": fewer_regions,
 }
@@ -64,8 +68,7 @@ def build(name, shrink):
     without_downloads(config)
     if config.backbone.type == "ResNet":
         config.backbone.zero_init_residual = False  # it would stop the gradient of most layers at the first step
-    if shrink is not None:
-        shrink(config)
+    shrink(config)
     torch.manual_seed(0)
     model = MODELS.build(config)
     model.init_weights()  # some of mmdet's parameters are uninitialised memory until then
@@ -100,5 +103,5 @@ def test_a_training_step_and_a_prediction(name, device):
         assert ((found.scores >= 0) & (found.scores <= 1)).all() and (found.labels < 80).all()
         if with_mask:
             assert found.masks.shape == (len(found.scores), height, width)
-    if name.startswith(("mask", "deformable", "dino", "fcos")):
-        assert any(len(sample.pred_instances) for sample in samples)
+    if "rtmdet" not in name:  # untrained, its boxes may all be inside out, and it drops those
+        assert all(len(sample.pred_instances) for sample in samples)
