@@ -78,7 +78,7 @@ class Style:
         """Grow with the picture, so that a drawn picture can be read when it is shown whole."""
         height, width = size_hw
         scale = min(max(height, width) / 640, min(height, width) / 160)
-        return cls(line=max(1, round(2 * scale)), font=max(_SMALLEST_FONT, round(15 * scale)))
+        return cls(line=max(1, round(2.4 * scale)), font=max(_SMALLEST_FONT, round(15 * scale)))
 
 
 def _paint_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], line: int) -> None:
