@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from tqdm import tqdm
 
 from ovdet.errors import InputError
 from ovdet.vlm import cache
@@ -150,7 +151,8 @@ def class_embeddings(
     vectors = store.get(list(keys.values())) if prefix else {}
     missing = [name for name in cleaned if keys[name] not in vectors]
     names_a_block = max(1, block // len(fill_templates(cleaned[0], templates)))
-    for start in range(0, len(missing), names_a_block):
+    starts = range(0, len(missing), names_a_block)
+    for start in tqdm(starts, desc="embedding names", unit="block", leave=False, disable=len(starts) < 20):
         part = missing[start : start + names_a_block]
         texts = [text for name in part for text in fill_templates(name, templates)]
         encoded = backbone.encode_text(texts).float().cpu()  # (n * T, D)

@@ -1,6 +1,6 @@
 """CLIP, SigLIP and their kin: any model of open_clip behind the zoo's contract. The one door to open_clip.
 
-Read `OpenClipBackbone`, then `open_clip_backbone`, which builds it. The dense maps come last.
+Read `OpenClipBackbone`, then `open_clip_backbone`, which builds it; clip_maps.py has the dense maps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,11 +29,12 @@ from timm.layers.format import Format
 from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, linear, normalize, pad
+from torch.nn.functional import normalize, pad
 
 from ovdet.errors import CapabilityError, InputError
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
 from ovdet.vlm.cache import offline
+from ovdet.vlm.contrastive import clip_maps
 
 Tokenizer = Callable[[list[str]], Tensor]
 DenseMap = Callable[[Any, Tensor], Tensor]
@@ -67,13 +67,21 @@ class OpenClipBackbone(VLMBackbone):
         self.model: Any = model
         self.tokenizer = tokenizer
         self.text_block = text_block
+        self._fingerprint: tuple[list[tuple[int, int]], str] | None = None
         self.eval()
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights and of what the tokenizer makes of some texts; computed when first asked for."""
+        """SHA-256 of the weights and of what the tokenizer makes of some texts; anew only after a change."""
+        state: dict[str, Tensor] = self.model.state_dict()
+        version = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in state.values()]
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            self._fingerprint = version, self._hash(state)
+        return self._fingerprint[1]
+
+    def _hash(self, state: dict[str, Tensor]) -> str:
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in sorted(state.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         if self.tokenizer is not None:
@@ -334,67 +342,13 @@ def _take_any_size(visual: nn.Module) -> None:
 def _dense_kind(visual: nn.Module) -> tuple[DenseMap, int] | None:
     """How to get a dense map out of an image tower, and its stride in pixels; None if there is no known way."""
     if isinstance(visual, ModifiedResNet):
-        return _dense_resnet, 32
+        return clip_maps.resnet_map, 32
     if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
         if isinstance(visual.transformer.resblocks[-1], ResidualAttentionBlock):
-            return _dense_vit, visual.patch_size[0]
+            return clip_maps.vit_map, visual.patch_size[0]
     trunk: Any = visual.trunk if isinstance(visual, TimmModel) else None
     if isinstance(trunk, ConvNeXt):
-        return _dense_convnext, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
+        return clip_maps.convnext_map, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
     if isinstance(trunk, TimmVisionTransformer) and isinstance(trunk.attn_pool, AttentionPoolLatent):
-        return _dense_siglip, trunk.patch_embed.patch_size[0]
+        return clip_maps.siglip_map, trunk.patch_embed.patch_size[0]
     return None
-
-
-def _dense_resnet(visual: Any, pixels: Tensor) -> Tensor:
-    """CLIP's ResNet: the attention pool's value path at each location; equal to the pool where the map is constant."""
-    features = visual.stem(pixels)
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        features = layer(features)  # ... (B, C, h, w)
-    vectors = visual.attnpool.c_proj(visual.attnpool.v_proj(features.permute(0, 2, 3, 1)))  # (B, h, w, D)
-    return torch.permute(vectors, (0, 3, 1, 2))
-
-
-def _dense_vit(visual: Any, pixels: Tensor) -> Tensor:
-    """CLIP's ViT: the value path of the last block, without residual and MLP (MaskCLIP, arXiv:2112.01071)."""
-    patches = visual.conv1(pixels)  # (B, C, h, w)
-    height, width = patches.shape[-2:]
-    first = visual.class_embedding.to(patches).expand(len(patches), 1, -1)
-    tokens = torch.cat([first, patches.flatten(2).transpose(1, 2)], dim=1)  # (B, 1 + h * w, C)
-    tokens = visual.ln_pre(visual.patch_dropout(tokens + _positions(visual, (height, width)).to(tokens)))
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        tokens = block(tokens)
-    channels = tokens.shape[-1]
-    values = linear(last.ln_1(tokens[:, 1:]), last.attn.in_proj_weight[-channels:], last.attn.in_proj_bias[-channels:])
-    vectors = visual.ln_post(last.ls_1(last.attn.out_proj(values))) @ visual.proj  # (B, h * w, D)
-    return torch.unflatten(vectors.transpose(1, 2), 2, (height, width))
-
-
-def _positions(visual: Any, size_hw: tuple[int, int]) -> Tensor:
-    """The ViT's position embeddings for a map of h x w patches, (1 + h * w, C): as trained, or interpolated."""
-    positions: Tensor = visual.positional_embedding
-    if tuple(visual.grid_size) == size_hw:
-        return positions
-    grid = positions[1:].T.unflatten(1, visual.grid_size).unsqueeze(0).float()  # (1, C, h0, w0)
-    grid = interpolate(grid, size_hw, mode="bicubic", antialias=True)
-    return torch.cat([positions[:1], grid[0].flatten(1).T.to(positions)])
-
-
-def _dense_siglip(visual: Any, pixels: Tensor) -> Tensor:
-    """SigLIP's ViT: attention pool and projection of each location alone, which is the pool's value path."""
-    trunk = visual.trunk
-    tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]  # (B, h * w, C)
-    alone = tokens.flatten(0, 1).unsqueeze(1)  # (B * h * w, 1, C)
-    vectors = visual.head(trunk.head(trunk.fc_norm(trunk.attn_pool(alone))))  # (B * h * w, D)
-    stride_h, stride_w = trunk.patch_embed.patch_size
-    size = (len(pixels), pixels.shape[-2] // stride_h, pixels.shape[-1] // stride_w)
-    return torch.unflatten(vectors, 0, size).permute(0, 3, 1, 2)
-
-
-def _dense_convnext(visual: Any, pixels: Tensor) -> Tensor:
-    """ConvNeXt: norm and projection of each location alone."""
-    features = visual.trunk.forward_features(pixels).permute(0, 2, 3, 1)  # (B, h, w, C)
-    alone = features.flatten(0, 2)[..., None, None]  # (B * h * w, C, 1, 1)
-    vectors = visual.head(visual.trunk.forward_head(alone))  # (B * h * w, D)
-    return torch.unflatten(vectors, 0, features.shape[:3]).permute(0, 3, 1, 2)
