@@ -1,0 +1,50 @@
+"""Every number of the untrained detector, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ovdet.errors import InputError
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """How the untrained detector looks at a picture.
+
+    Attributes:
+        view_sides: the picture is looked at in these sizes, each the square root of a view's area in pixels, from
+            coarse to fine. A thing is found in the views in which it is about 100 to 300 pixels wide.
+        mirror_below: views below this side are looked at in the mirror too, and the two maps averaged.
+        longest_ratio: a view's long side is at most this many times its side, its short side at least 32 pixels;
+            beyond it (panoramas, 30,000 x 20 pixels) the view is squeezed.
+        grid: cells along the long side of the common grid, on which the maps of all views are compared.
+        rims: a thing ends where its map falls to this part of its peak; of several, the first that makes a thing
+            that is not in the way of a better one.
+        apart: a blob whose peak is below this part of the map's highest is no thing of its own.
+        least_cells: smaller blobs on the grid are no things.
+        overlap: of two boxes of one name the weaker goes if they overlap by this IoU.
+        inside: of two boxes of one name the weaker goes if this part of the smaller one lies in the other.
+        score_threshold: default threshold, calibrated on the development half of tools/benchmarks/photographs.
+        candidates: boxes kept for each name before the overlaps are resolved.
+    """
+
+    view_sides: tuple[int, ...] = (224, 320, 448, 640, 896)
+    mirror_below: int = 400
+    longest_ratio: float = 4.0
+    grid: int = 128
+    rims: tuple[float, ...] = (0.2, 0.35, 0.5, 0.7)
+    apart: float = 0.5
+    least_cells: int = 4
+    overlap: float = 0.4
+    inside: float = 0.7
+    score_threshold: float = 0.6
+    candidates: int = 24
+
+    def __post_init__(self) -> None:
+        if len(self.view_sides) < 2 or list(self.view_sides) != sorted(set(self.view_sides)):
+            raise InputError(f"view_sides must be two or more rising sizes, got {self.view_sides}")
+        if min(self.view_sides) < 32:
+            raise InputError(f"view_sides must be at least 32 pixels, got {min(self.view_sides)}")
+        for name in ("apart", "overlap", "inside", "score_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -1,0 +1,146 @@
+"""The desk of the untrained detector: pictures and names in, `Detections` out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ovdet.errors import InputError
+from ovdet.ops.masks import Rle, encode_masks
+from ovdet.results import Detections
+from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.prompts import class_embeddings
+from ovdet.zeroshot.config import ZeroShotConfig
+from ovdet.zeroshot.maps import look, name_maps
+from ovdet.zeroshot.masks import outline, to_picture, work_size
+from ovdet.zeroshot.matching import make_matcher
+from ovdet.zeroshot.regions import find_regions
+
+logger = logging.getLogger(__name__)
+
+
+class ZeroShotDetector:
+    """Finds things by name with a backbone that was never trained to find.
+
+    Every name is judged alone, against the backbone's own background, so the score of a name does not depend on
+    which other names are asked; two names for one thing give two boxes. A picture's result does not depend on
+    what else is in the batch.
+    """
+
+    def __init__(
+        self, backbone: VLMBackbone, config: ZeroShotConfig | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        """Take a built backbone with text and dense maps.
+
+        Args:
+            backbone: such as `ImageNetWords` or `OpenClipBackbone`.
+            config: the rules; the defaults were calibrated for `ImageNetWords`.
+            device: where the backbone runs.
+
+        Raises:
+            InputError: the backbone cannot give dense maps or text vectors.
+        """
+        lacking = {"text", "dense"} - backbone.spec.capabilities
+        if lacking:
+            raise InputError(f"{backbone.spec.name} cannot find things: it gives no {' and no '.join(sorted(lacking))}")
+        self.backbone = backbone.to(device).eval()
+        self.config = config or ZeroShotConfig()
+        self.name = backbone.spec.name
+
+    def embed(self, names: Sequence[str]) -> Tensor:
+        """Class embeddings (K, D) of K names, cached on disk; warns of names that the backbone cannot recognise."""
+        own = hasattr(self.backbone, "match")
+        embeddings = class_embeddings(self.backbone, names, templates="name" if own else "plain")
+        knows = getattr(self.backbone, "knows", None)
+        if knows is not None:
+            for name, known in zip(names, knows(embeddings).tolist(), strict=True):
+                if known < 0.3:
+                    logger.warning("%s knows no class like %r and will hardly find it", self.name, name)
+        return embeddings
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        names: Sequence[str],
+        class_embeddings: Tensor,
+        *,
+        score_threshold: float | None = None,
+        max_dets: int = 100,
+        masks: bool = True,
+    ) -> list[Detections]:
+        """Find every named thing.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any sizes.
+            names: K names; the result's labels index them.
+            class_embeddings: (K, D) of `embed(names)`.
+            score_threshold: lowest score kept; None takes the calibrated default.
+            max_dets: most detections a picture, best first.
+            masks: whether to add masks.
+
+        Returns:
+            One `Detections` a picture.
+
+        Raises:
+            InputError: a picture is no (H, W, 3) uint8 array, or names and embeddings differ in number.
+        """
+        if len(names) != len(class_embeddings):
+            raise InputError(f"{len(names)} names but {len(class_embeddings)} class embeddings; embed these names")
+        threshold = self.config.score_threshold if score_threshold is None else score_threshold
+        return [
+            self._predict_one(_checked(image, index), names, class_embeddings, threshold, max_dets, masks)
+            for index, image in enumerate(images)
+        ]
+
+    def _predict_one(
+        self,
+        image: np.ndarray,
+        names: Sequence[str],
+        embeddings: Tensor,
+        threshold: float,
+        max_dets: int,
+        with_masks: bool,
+    ) -> Detections:
+        size_hw = (image.shape[0], image.shape[1])
+        matcher = make_matcher(self.backbone, embeddings)
+        looks = look(self.backbone, image, self.config)
+        found = [
+            (region, index)
+            for index, maps in name_maps(looks, matcher, size_hw, self.config, max(threshold, 1e-6))
+            for region in find_regions(maps, self.config, threshold)
+        ]
+        found.sort(key=lambda pair: (-pair[0].score, names[pair[1]], pair[0].box))
+        boxes, scores, labels, rles = [], [], [], []
+        work_hw = work_size(size_hw)
+        for region, index in found[:max_dets]:
+            box_xyxy, mask = to_picture(outline(region, work_hw), size_hw)
+            boxes.append(box_xyxy)
+            scores.append(min(1.0, region.score))
+            labels.append(index)
+            if with_masks:
+                rles.append(_encode(mask))
+        return Detections(
+            np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            np.array(scores, dtype=np.float32),
+            np.array(labels, dtype=np.int64),
+            tuple(names),
+            size_hw,
+            tuple(rles) if with_masks else None,
+            None,
+            self.name,
+        )
+
+
+def _encode(mask: np.ndarray) -> Rle:
+    return encode_masks(mask[None])[0]
+
+
+def _checked(image: np.ndarray, index: int) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise InputError(f"picture {index} must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+    return image
