@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "formats": {"results", "files"},
     "draw": {"results", "files"},
     "detector": ANYTHING,
+    "doctor": ANYTHING,
     "cli": ANYTHING,
     "__main__": ANYTHING,
     "__init__": ANYTHING,
