@@ -27,6 +27,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers.attention_pool import AttentionPoolLatent
 from timm.layers.format import Format
 from timm.models.convnext import ConvNeXt
+from timm.models.fastvit import FastVit
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
@@ -347,8 +348,8 @@ def _dense_kind(visual: nn.Module) -> tuple[DenseMap, int] | None:
         if isinstance(visual.transformer.resblocks[-1], ResidualAttentionBlock):
             return clip_maps.vit_map, visual.patch_size[0]
     trunk: Any = visual.trunk if isinstance(visual, TimmModel) else None
-    if isinstance(trunk, ConvNeXt):
-        return clip_maps.convnext_map, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
+    if isinstance(trunk, ConvNeXt | FastVit):
+        return clip_maps.mean_pool_map, int(trunk.feature_info[-1]["reduction"])  # type: ignore[call-overload]
     if isinstance(trunk, TimmVisionTransformer) and isinstance(trunk.attn_pool, AttentionPoolLatent):
         return clip_maps.siglip_map, trunk.patch_embed.patch_size[0]
     return None

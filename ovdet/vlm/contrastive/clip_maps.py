@@ -1,6 +1,7 @@
-"""Dense maps out of open_clip's image towers: (B, 3, H, W), whole strides, normalised -> (B, D, h, w), not yet unit.
+"""Dense maps out of open_clip's image towers, pure functions of a tower and normalised pixels of whole strides.
 
-Each gives what its tower's pooling would give if the picture were that one location (zoo notes: checked numerically).
+(B, 3, H, W) -> (B, D, h, w) in the joint space, not yet of unit length. All but `vit_map` give at a location what
+the tower's own pooling would give for a picture that looks like it everywhere.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def siglip_map(visual: Any, pixels: Tensor) -> Tensor:
     return torch.unflatten(vectors, 0, size).permute(0, 3, 1, 2)
 
 
-def convnext_map(visual: Any, pixels: Tensor) -> Tensor:
-    """ConvNeXt: norm and projection of each location alone."""
+def mean_pool_map(visual: Any, pixels: Tensor) -> Tensor:
+    """Towers that end in a mean, ConvNeXt and FastViT: head and projection of each location alone."""
     features = visual.trunk.forward_features(pixels).permute(0, 2, 3, 1)  # (B, h, w, C)
     alone = features.flatten(0, 2)[..., None, None]  # (B * h * w, C, 1, 1)
     vectors = visual.head(visual.trunk.forward_head(alone))  # (B * h * w, D)

@@ -172,7 +172,7 @@ def timm_backbone(folder, width, **vision):
 
 @pytest.mark.parametrize(
     ("trunk", "pool", "projection", "width", "stride"),
-    [("test_vit", "map", "none", 64, 16), ("test_convnext", "", "linear", 24, 32)],
+    [("test_vit", "map", "none", 64, 16), ("test_convnext", "", "linear", 24, 32), ("fastvit_t8", "avg", None, 24, 32)],
 )
 def test_timm_towers_give_the_head_at_each_location(tmp_path, trunk, pool, projection, width, stride):
     vision = {"image_size": 160, "timm_model_name": trunk, "timm_pool": pool, "timm_proj": projection}
