@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -19,6 +19,16 @@ from ovdet.results import Detections
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
 DEFAULT_MODEL = "imagenet-words"
+
+
+class Options(TypedDict, total=False):
+    """What a call of `Detector` takes beside pictures and names."""
+
+    score: float | None
+    max_dets: int
+    masks: bool
+    batch_size: int
+    color: str
 
 
 class Predictor(Protocol):
@@ -73,12 +83,18 @@ class Detector:
         """Of the model that answers."""
         return self.predictor.name
 
+    @overload  # the first that fits counts: a str is an Iterable too
+    def __call__(  # type: ignore[overload-overlap]
+        self, source: Picture, names: Sequence[str], **options: Unpack[Options]
+    ) -> Detections: ...
     @overload
-    def __call__(self, source: Picture, names: Sequence[str], **options: Any) -> Detections: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, source: list[Picture] | tuple[Picture, ...], names: Sequence[str], **options: Unpack[Options]
+    ) -> list[Detections]: ...
     @overload
-    def __call__(self, source: list[Picture] | tuple[Picture, ...], names: Sequence[str], **options: Any) -> list: ...
-    @overload
-    def __call__(self, source: Iterable[Picture], names: Sequence[str], **options: Any) -> Iterator[Detections]: ...
+    def __call__(
+        self, source: Iterable[Picture], names: Sequence[str], **options: Unpack[Options]
+    ) -> Iterator[Detections]: ...
     def __call__(
         self,
         source: Picture | Iterable[Picture],

@@ -128,7 +128,7 @@ def csv_writer(folder: Path, names: Sequence[str]) -> Iterator[Write]:
     """Write `results.csv`, one row a detection, boxes in pixels of the picture; `CSV_COLUMNS` are its columns."""
     with (
         replacing(folder / "results.csv") as path,
-        path.open("w", encoding="utf-8", newline="") as out,
+        path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out,  # file names may be any bytes
     ):
         table = csv.DictWriter(out, CSV_COLUMNS, restval="")
         table.writeheader()
@@ -175,4 +175,5 @@ def _area(row: dict[str, Any]) -> float:
     """Pixels of the mask, or of the box if there is none."""
     if "segmentation" in row:
         return float(coco_mask.area(row["segmentation"]))
-    return row["bbox"][2] * row["bbox"][3]
+    _, _, width, height = row["bbox"]
+    return float(width * height)

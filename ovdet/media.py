@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,9 +103,10 @@ def read_picture(path: str | Path) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                _log.info("%s holds %d pictures; only the first is looked at", path, image.n_frames)
+        with Image.open(path, formats=_formats()) as image:
+            count = getattr(image, "n_frames", 1)
+            if count > 1:
+                _log.info("%s holds %d pictures; only the first is looked at", path, count)
             return image_to_rgb(image, str(path))
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a picture in a format that can be read") from error
@@ -332,6 +334,13 @@ def _check_video_file(path: Path) -> None:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """What Pillow reads, without EPS: to draw it, Pillow starts Ghostscript on a file that may come from anywhere."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Turn as the EXIF tag says; most pictures have none and are not copied."""
     return ImageOps.exif_transpose(image) if image.getexif() else image
@@ -359,6 +368,6 @@ def _is_whole_video(path: Path, frames: int) -> bool:
         return False
     capture = cv2.VideoCapture(str(path))
     try:
-        return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= frames - 1
+        return bool(capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= frames - 1)
     finally:
         capture.release()

@@ -157,6 +157,7 @@ def test_bad_files_each_get_one_sentence(tmp_path):
         "text.jpg": (b"this is no picture\n" * 20, "not a picture"),
         "cut.jpg": (jpeg[: len(jpeg) // 2], "damaged or cut short"),
         "cut.png": ((tmp_path / "whole.png").read_bytes()[:70], "damaged or cut short"),
+        "drawing.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not a picture"),
         "header.png": (b"\x89PNG\r\n\x1a\n", "not a picture|damaged"),
         "bomb.png": (_png_claiming(60_000, 60_000), "too many pixels"),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ovdet.cli.terminal import BAD_INPUT, INTERRUPTED, Parser, gentle_interrupt, say_error
 from ovdet.cli.vocabulary import parse_classes
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str], predictor: Predictor | None = None) -> int:
         return _run(options, predictor, stdout)
 
 
-def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: object) -> int:
+def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextIO) -> int:
     from ovdet.cli.job import Job
     from ovdet.detector import DEFAULT_MODEL, Detector, check_options
     from ovdet.files import writable_folder
@@ -86,6 +87,8 @@ def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: objec
     names = parse_classes(options.classes)
     check_options(options.score, options.max_dets, options.batch_size)
     formats = parse_formats(options.format) if options.format is not None else []
+    if options.show and not has_display():
+        raise InputError("--show: there is no display here; leave it out")
     if formats or options.save_crops or not options.no_save:
         writable_folder(options.out)
     sources, problems = gather_sources(options.sources)
@@ -118,3 +121,8 @@ def gather_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
         except OSError as error:
             problems.append(f"{argument} cannot be read: {error.strerror}")
     return list(sources.values()), problems
+
+
+def has_display() -> bool:
+    """Whether a window can be opened; asked beforehand, as Qt ends the whole process where it cannot."""
+    return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -25,6 +25,7 @@ from ovdet.cli.terminal import BAD_INPUT, FAULT, OutputFailed, say_error, write_
 from ovdet.detector import Predictor
 from ovdet.draw import draw_detections
 from ovdet.errors import InputError, OvdetError
+from ovdet.files import write_problem
 from ovdet.formats import FORMATS, Place, Write
 from ovdet.media import Source, VideoReader, VideoWriter, read_picture, write_picture, write_video
 from ovdet.results import Detections
@@ -89,7 +90,8 @@ class Job:
                     self._pictures(group, bar)
                 else:
                     self._videos(group, bar)
-            if self.options.show:
+        if self.options.show:
+            with suppress(cv2.error):
                 cv2.destroyAllWindows()
         return self.code
 
@@ -214,8 +216,10 @@ class Job:
         try:
             for write in self._writes:
                 write(result, item.place)
-        except (OSError, OvdetError) as error:
-            raise OutputFailed(f"cannot write results: {getattr(error, 'strerror', None) or error}") from error
+        except OSError as error:
+            raise OutputFailed(str(write_problem("the result files", error))) from error
+        except OvdetError as error:
+            raise OutputFailed(str(error)) from error
         if self.stdout is not None:
             record = result.to_dict()
             write_json_line({"source": record.pop("source"), **item.place.as_fields(), **record}, self.stdout)

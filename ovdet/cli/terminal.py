@@ -50,7 +50,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        tqdm.write(mark + record.getMessage(), file=sys.stderr)
+        say(mark + record.getMessage())
 
 
 @contextmanager
@@ -74,8 +74,13 @@ def logs_to_stderr(*, debug: bool = False) -> Iterator[None]:
 def say_error(sentence: str, error: BaseException | None = None) -> None:
     """Print one sentence to stderr, after the error's traceback where that is wanted."""
     if error is not None and _log.isEnabledFor(logging.DEBUG):
-        tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
-    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+        say("".join(traceback.format_exception(error)))
+    say(f"error: {' '.join(sentence.split())}")
+
+
+def say(text: str) -> None:
+    """Print to whatever stderr is, above a progress bar if there is one; bytes that are no text are escaped."""
+    tqdm.write(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 def write_json_line(record: dict[str, Any], stream: TextIO) -> None:
@@ -108,7 +113,7 @@ def gentle_interrupt(message: str) -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        tqdm.write(message, file=sys.stderr)
+        say(message)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

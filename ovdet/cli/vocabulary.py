@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from pathlib import Path
 
 from ovdet.errors import InputError
@@ -56,6 +57,8 @@ def _checked(places_names: list[tuple[int, str]], origin: str) -> list[str]:
 
     first: dict[str, tuple[int, str]] = {}
     for place, name in places_names:
+        if not name.isprintable() and any(unicodedata.category(letter) == "Cs" for letter in name):
+            raise InputError(f"{origin} {place} ({name!r}) is not valid text in UTF-8")
         cleaned = clean_name(name)
         if not cleaned:
             raise InputError(f"{origin} {place} is blank ({name!r}); remove it")

@@ -52,6 +52,7 @@ def typeset(text: str, size: int) -> Text:
         text: any Unicode; line breaks and control characters are dropped.
         size: of the font in pixels.
     """
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no letter
     text = "".join(" " if letter.isspace() else letter for letter in text)
     text = "".join(letter for letter in text if unicodedata.category(letter) != "Cc")
     wanted = _visible(text)

@@ -307,12 +307,31 @@ def test_a_camera_until_ctrl_c(run_ovdet, monkeypatch):
 
 def test_q_in_the_window_ends_well(run_ovdet, clip, picture, monkeypatch):
     shown = []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image))
     monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q") if len(shown) == 3 else -1)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     outcome = run_ovdet("detect", clip, picture, *CLASSES, "--show", "--json")
     assert outcome.code == 0 and len(shown) == len(outcome.records) == 3
     assert len(list(read_video("outputs/clip.mp4"))) == 3
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="always has a display")
+def test_a_window_without_a_display(run_ovdet, picture, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    outcome = run_ovdet("detect", picture, *CLASSES, "--show")
+    assert outcome.code == 2 and outcome.err == "error: --show: there is no display here; leave it out\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
+def test_a_file_name_that_is_no_text(run_ovdet, picture, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe.png"
+    os.rename(picture, odd)
+    outcome = run_ovdet("detect", os.fsdecode(odd), *CLASSES, "--json", "--format", "coco,csv,yolo")
+    assert outcome.code == 0 and outcome.records[0]["source"] == os.fsdecode(odd)
+    assert b"\xff\xfe.png," in Path("outputs/results.csv").read_bytes() and b"\xff\xfe.png" in os.listdir(b"outputs")
+    assert "not valid text" in run_ovdet("detect", os.fsdecode(odd), "--classes", "cat, \udcff").err
 
 
 def test_full_disk_for_a_picture(run_ovdet, picture, tmp_path, monkeypatch):
