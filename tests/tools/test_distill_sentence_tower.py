@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ovdet.vlm.contrastive import sentence_tower
 from ovdet.vlm.contrastive.sentence_tower import FORMAT, SentenceTower
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "distill" / "sentence_tower.py"
@@ -24,7 +25,12 @@ def distill():
     sys.path.remove(str(SCRIPT.parent))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    monkeypatch.setattr(sentence_tower, "DEPTH", 1)  # the same layers, fewer of them: seconds instead of a minute
+
+
+@pytest.fixture
 def teacher():
     torch.manual_seed(0)
     return SentenceTower(VOCABULARY).eval().requires_grad_(False)
