@@ -4,7 +4,8 @@ data/lvis/lvis_v1_{train,val}.json, as published, and data/coco/{train2017,val20
 picture lies where. Large-scale jitter as in the official recipe; rare annotations are left out of training.
 """
 
-from mmdet.datasets.transforms import LoadAnnotations, Pad, RandomCrop, RandomFlip, RandomResize, Resize
+from mmcv.transforms import RandomResize
+from mmdet.datasets.transforms import LoadAnnotations, Pad, RandomCrop, RandomFlip, Resize
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.runner import LogProcessor, TestLoop, ValLoop

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import OptimWrapper
 
 from ovdet.errors import InputError
 
@@ -31,11 +31,10 @@ def enable_amp(config: Config) -> None:
     """
     wrapper: Any = config.optim_wrapper
     kind = wrapper.get("type", OptimWrapper)
-    if kind in (AmpOptimWrapper, CpuAmpOptimWrapper, "AmpOptimWrapper"):
+    kind = kind if isinstance(kind, str) else kind.__name__
+    if kind.endswith("AmpOptimWrapper"):
         return
-    if kind not in (OptimWrapper, "OptimWrapper"):
+    if kind.rpartition(".")[2] != "OptimWrapper":
         raise InputError(f"--amp wants a config whose optim_wrapper is a plain OptimWrapper, got {kind}")
-    on_gpu = torch.cuda.is_available()
-    wrapper["type"] = AmpOptimWrapper if on_gpu else CpuAmpOptimWrapper
-    if on_gpu:
-        wrapper.setdefault("loss_scale", "dynamic")
+    # By name, not by class: mmengine dumps the config as text.
+    wrapper["type"] = "AmpOptimWrapper" if torch.cuda.is_available() else "ovdet.engine.amp.CpuAmpOptimWrapper"

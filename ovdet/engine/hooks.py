@@ -53,6 +53,7 @@ class VocabularyHook(Hook):
         self.teacher_settings = None if teacher is None else dict(teacher)
         self.test_scale = [int(side) for side in test_scale]
         self._tower: Any = None
+        self._note: dict[str, Any] | None = None
         self._current: tuple[Any, Any] | None = None
         self._tables: dict[tuple[str, ...], Tensor] = {}
 
@@ -65,8 +66,11 @@ class VocabularyHook(Hook):
 
     @property
     def tower_note(self) -> dict[str, Any]:
-        """What the checkpoint and the protocol say of the tower."""
-        return {key: value for key, value in self.tower_settings.items() if key != "type"}
+        """What the checkpoint and the protocol say of the tower: its settings and the hash of its weights."""
+        if self._note is None:
+            settings = {key: value for key, value in self.tower_settings.items() if key != "type"}
+            self._note = {**settings, "fingerprint": getattr(self.tower, "fingerprint", None)}
+        return dict(self._note)
 
     def before_train(self, runner: Runner) -> None:
         """Hand over the teacher and the names of the training data."""
@@ -115,7 +119,7 @@ class VocabularyHook(Hook):
         some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         runner.logger.info(
             f"vocabulary of {phase}: {len(names)} names ({sum(base_mask)} base): {some}; "
-            f"templates {self.templates}, text tower {self.tower_note}"
+            f"templates {self.templates}, text tower {self.tower_settings.get('name')}"
         )
 
 

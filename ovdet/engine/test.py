@@ -12,10 +12,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ovdet.compat import checkpoints
-from ovdet.engine.hooks import ShowHook, VocabularyHook, bare_model
+from ovdet.engine.hooks import VocabularyHook, bare_model
 from ovdet.engine.launch import add_common_arguments, command_line, prepare
 from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
+
+SHOW_HOOK = "ovdet.engine.hooks.ShowHook"  # by name: mmengine dumps the config as text
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +46,7 @@ def test(args: argparse.Namespace, command: str) -> dict[str, float]:
     config.load_from, config.resume = None, False
     if args.show_dir:
         hooks = list(config.get("custom_hooks") or [])
-        config.custom_hooks = [*hooks, dict(type=ShowHook, out=args.show_dir, score=args.show_score)]
+        config.custom_hooks = [*hooks, dict(type=SHOW_HOOK, out=args.show_dir, score=args.show_score)]
     runner = Runner.from_cfg(config)
     load_weights(bare_model(runner), weights, args.checkpoint)
     metrics = runner.test()
@@ -101,6 +103,5 @@ def _report(runner: Runner) -> dict[str, Any]:
 def _vocabulary_stamp(hooks: Sequence[Hook]) -> dict[str, Any]:
     for hook in hooks:
         if isinstance(hook, VocabularyHook):
-            fingerprint = getattr(hook.tower, "fingerprint", None)
-            return {"templates": hook.templates, "text_tower": {**hook.tower_note, "fingerprint": fingerprint}}
+            return {"templates": hook.templates, "text_tower": hook.tower_note}
     return {}

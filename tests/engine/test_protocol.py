@@ -1,0 +1,28 @@
+import hashlib
+import json
+
+import pytest
+
+from ovdet.engine.protocol import file_digest, write_result
+from ovdet.errors import InputError
+
+
+def test_a_result_says_how_it_was_measured(tmp_path):
+    path = tmp_path / "new" / "out.json"
+    write_result(path, {"a": 1.5}, {"per_class": [{"name": "x"}], "protocol": {"max_dets": 300}}, {"command": "python"})
+    content = json.loads(path.read_text())
+    assert content["metrics"] == {"a": 1.5} and content["per_class"] == [{"name": "x"}]
+    assert content["protocol"]["max_dets"] == 300 and content["protocol"]["command"] == "python"
+    assert content["protocol"]["evaluator"].startswith("pycocotools 2")
+    assert [one.name for one in path.parent.iterdir()] == ["out.json"]
+
+
+def test_digest_is_of_the_bytes(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_digest(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_an_impossible_place_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write the result file"):
+        write_result(tmp_path / "file" / "out.json", {}, {}, {})
