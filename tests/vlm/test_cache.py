@@ -111,7 +111,7 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path):
     writer = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(path,))
     writer.start()
     deadline = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size > 200_000) and time.monotonic() < deadline:
+    while not (path.exists() and path.stat().st_size > 700_000) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()

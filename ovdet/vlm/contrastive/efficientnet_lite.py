@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -54,7 +55,7 @@ class EfficientNetLite(nn.Module):
         Returns:
             Logits (B, 1000, h, w).
         """
-        net = self._dilated if dilated else self.net
+        net: Any = self._dilated if dilated else self.net
         features = net.forward_features(images)  # (B, 1280, h, w)
         logits: Tensor = net.classifier(features.permute(0, 2, 3, 1))  # (B, h, w, 1000)
         return logits.permute(0, 3, 1, 2)
