@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import statistics
 import sys
@@ -109,10 +110,11 @@ def measure(
         row: dict[str, Any] = {"id": item.photo.id}
         for question in QUESTIONS:
             names = all_names if question == "all" else [*item.photo.names, *item.photo.absent]
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             detections = ask(detector, item.image, names, score)
-            seconds = time.perf_counter() - start
-            row[question] = {"seconds": round(seconds, 4), **verdicts(item.photo, detections)}
+            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+            spent = {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)}
+            row[question] = {**spent, **verdicts(item.photo, detections)}
             save_drawing(out / "pictures" / f"{item.photo.id}-{question}.jpg", item.image, detections)
         rows.append(row)
         print(f"{item.photo.id}: {'; '.join(line(row, question) for question in QUESTIONS)}", file=sys.stderr)
@@ -168,6 +170,7 @@ def summarise(rows: Sequence[dict[str, Any]], question: str, labels: Labels) -> 
         "precision": ratio(len(hits), len(hits) + false_alarms),
         "false_alarms_per_photograph": ratio(false_alarms, len(answers)),
         "seconds_per_photograph_median": statistics.median(answer["seconds"] for answer in answers),
+        "cpu_seconds_per_photograph_median": statistics.median(answer["cpu_seconds"] for answer in answers),
     }
 
 
@@ -189,6 +192,8 @@ def protocol(
         "score": options.score,
         "device": options.device,
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "ovdet": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
