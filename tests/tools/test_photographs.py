@@ -234,6 +234,7 @@ class TestRun:
         assert report["protocol"]["photographs_missing"] == 0
         assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 2 * len(few)
         assert "recall_iou_50 | 1.000 | 1.000" in capsys.readouterr().out
+        assert "| rocket | rocket, tower x4 |  |  |" in (tmp_path / "report.md").read_text()
 
     def test_wrong_names_are_false_alarms_at_the_right_places(self, monkeypatch, tmp_path, few):
         _, report = self.command(monkeypatch, tmp_path, Oracle(few, wrong_name="dog"))

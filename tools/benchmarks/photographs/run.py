@@ -12,6 +12,7 @@ the rest goes on. README.md beside this file explains the labels and the measure
 from __future__ import annotations
 
 import argparse
+import collections
 import datetime
 import json
 import os
@@ -64,13 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     report["protocol"] = protocol(options, labels, loaded, detector)
     report["summary"] = {question: summarise(report["photographs"], question, labels) for question in QUESTIONS}
-    options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / f"{options.half}.json"
-    partial = target.with_suffix(".json.partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    partial.replace(target)
+    write(options.out / f"{options.half}.json", json.dumps(report, indent=1) + "\n")
+    write(options.out / f"{options.half}.md", "\n".join(page(report)) + "\n")
     print("\n".join(table(report)))
-    print(f"written: {target}", file=sys.stderr)
     return 0
 
 
@@ -219,6 +216,33 @@ def table(report: dict[str, Any]) -> list[str]:
         texts = ("-" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
         lines.append(f"| {key} | {' | '.join(texts)} |")
     return lines
+
+
+def page(report: dict[str, Any]) -> list[str]:
+    """The summary, then for each question what was found, missed and wrong in each photograph, in Markdown."""
+    lines = table(report)
+    for question in QUESTIONS:
+        lines += ["", f"Asked for {question} names:", ""]
+        lines += ["| photograph | found | missed | false alarms |", "| --- | --- | --- | --- |"]
+        for row in report["photographs"]:
+            cells = (counted(row[question][key]) for key in ("hits", "missed", "false_alarms"))
+            lines.append(f"| {row['id']} | {' | '.join(cells)} |")
+    return lines
+
+
+def counted(names: Sequence[str]) -> str:
+    """Names in order of first mention, with how often each occurs if more than once: `cat, bear x2`."""
+    counts = collections.Counter(names)
+    return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in counts.items())
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+    print(f"written: {file}", file=sys.stderr)
 
 
 def save_drawing(file: Path, image: np.ndarray, detections: Detections, longest_side: int = 1000) -> None:
