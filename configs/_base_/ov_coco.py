@@ -35,7 +35,6 @@ distill_pipeline = [
 test_pipeline = [
     dict(type=LoadPicture),
     dict(type=Resize, scale=(1333, 800), keep_ratio=True),
-    dict(type=LoadAnnotations, with_bbox=True),
     dict(type=PackDetection),
 ]
 train_dataloader = dict(

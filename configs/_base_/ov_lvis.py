@@ -5,7 +5,7 @@ picture lies where. Large-scale jitter as in the official recipe; rare annotatio
 """
 
 from mmcv.transforms import RandomResize
-from mmdet.datasets.transforms import LoadAnnotations, Pad, RandomCrop, RandomFlip, Resize
+from mmdet.datasets.transforms import FilterAnnotations, LoadAnnotations, Pad, RandomCrop, RandomFlip, Resize
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.runner import LogProcessor, TestLoop, ValLoop
@@ -23,6 +23,7 @@ train_pipeline = [
     dict(type=RandomFlip, prob=0.5),
     dict(type=RandomResize, scale=(1024, 1024), ratio_range=(0.1, 2.0), resize_type=Resize, keep_ratio=True),
     dict(type=RandomCrop, crop_size=(1024, 1024), allow_negative_crop=True),
+    dict(type=FilterAnnotations, min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type=Pad, size=(1024, 1024)),
     dict(type=PackDetection),
 ]
@@ -33,6 +34,7 @@ distill_pipeline = [
     dict(type=RandomFlip, prob=0.5),
     dict(type=RandomResize, scale=(1024, 1024), ratio_range=(0.1, 2.0), resize_type=Resize, keep_ratio=True),
     dict(type=RandomCrop, crop_size=(1024, 1024), allow_negative_crop=True),
+    dict(type=FilterAnnotations, min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type=TransformProposals),
     dict(type=Pad, size=(1024, 1024)),
     dict(type=PackDetection),
@@ -40,7 +42,6 @@ distill_pipeline = [
 test_pipeline = [
     dict(type=LoadPicture),
     dict(type=Resize, scale=(1024, 1024), keep_ratio=True),
-    dict(type=LoadAnnotations, with_bbox=True, with_mask=True, poly2mask=False),
     dict(type=PackDetection),
 ]
 train_dataloader = dict(

@@ -25,7 +25,6 @@ train_pipeline = [
 test_pipeline = [
     dict(type=LoadPicture),
     dict(type=Resize, scale=(160, 160), keep_ratio=True),
-    dict(type=LoadAnnotations, with_bbox=True, with_mask=True),
     dict(type=PackDetection),
 ]
 train_dataloader = dict(

@@ -44,7 +44,6 @@ train_pipeline = [
 test_pipeline = [
     dict(type=LoadPicture),
     dict(type=Resize, scale=(1333, 800), keep_ratio=True),
-    dict(type=LoadAnnotations, with_bbox=True, with_mask=True, poly2mask=False),
     dict(type=PackDetection),
 ]
 train_dataloader.update(sampler=dict(type=SeededSampler, seed=0, endless=False, repeat_threshold=1e-3))

@@ -114,6 +114,7 @@ def _join_processes(config: Config) -> None:
         raise InputError(f"--launcher pytorch: {missing[0]} is not set; start with tools/dist_train.sh CONFIG N")
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", timeout=timedelta(minutes=30))
+    config.sync_bn = None  # torch's SyncBatchNorm is for GPUs; each process keeps its own statistics here
     config.model_wrapper_cfg = dict(
         type="MMDistributedDataParallel",
         device_ids=None,
