@@ -42,10 +42,7 @@ DenseMap = Callable[[Any, Tensor], Tensor]
 
 _TEXT_BLOCK = {"cpu": 8, "cuda": 256}
 _PROBE_TEXTS = ["a photo of an arctic (type of shoe).", "Ferris wheel, 1203 % naïve zebras!", "كوب 咖啡", ""]
-_HUB_FILES = (
-    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors"),
-    *("open_clip_pytorch_model.bin", "pytorch_model.bin"),
-)
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class OpenClipBackbone(VLMBackbone):
@@ -188,7 +185,7 @@ def find_weights(model: str, tag: str | None) -> Path | None:
     repository, _, filename = published.get("hf_hub", "").rpartition("/")
     if not repository:
         return None
-    for candidate in (filename,) if filename else _HUB_FILES:
+    for candidate in (str(Path(filename).with_suffix(".safetensors")), filename) if filename else _HUB_FILES:
         found = try_to_load_from_cache(repository, candidate)
         if isinstance(found, str):
             return Path(found)

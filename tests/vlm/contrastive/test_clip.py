@@ -359,3 +359,13 @@ def test_downloaded_weights_are_found_without_the_network(monkeypatch, tiny_clip
     assert asked == [("timm/resnet50_clip.openai", "open_clip_model.safetensors")]
     with pytest.raises(InputError, match=r"weights\.safetensors is no checkpoint of RN50-quickgelu"):
         open_clip_backbone("RN50-quickgelu", "openai")
+
+
+def test_weights_under_a_name_of_their_own_are_found_as_safetensors_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(clip_module, "try_to_load_from_cache", lambda repository, name: asked.append(name))
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {"hf_hub": "someone/somewhere/special.bin"})
+    assert clip_module.find_weights("RN50", "special") is None
+    assert asked == ["special.safetensors", "special.bin"]
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {})
+    assert clip_module.find_weights("RN50", "unknown") is None
