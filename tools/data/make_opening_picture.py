@@ -18,8 +18,8 @@ from ovdet import Detector
 from ovdet.media import read_picture
 
 DEMO = Path(__file__).parents[2] / "demo"
-NAMES = ("cat", "tiger", "bee", "flower", "coffee cup", "spoon", "rocket", "dog", "bicycle")
-ROWS = (("cat", "coffee"), ("tiger", "rocket"))
+NAMES = ("cat", "tiger", "bee", "coffee cup", "spoon", "rocket")
+ROWS = (("cat", "coffee", "honey-bee"), ("tiger", "rocket"))
 
 
 def montage(rows: Sequence[Sequence[np.ndarray]], width: int, gap: int = 6) -> Image.Image:
