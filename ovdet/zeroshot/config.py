@@ -20,31 +20,42 @@ class ZeroShotConfig:
         grid: cells along the long side of the common grid, on which the maps of all views are compared.
         rims: a thing ends where its map falls to this part of its peak; of several, the first that makes a thing
             that is not in the way of a better one.
+        wholeness: of two boxes in each other's way the one wins that has more of score times m to this power, where m
+            is the part of the name's whole evidence (mean of all maps) in the box: wholes before parts.
         apart: a blob whose peak is below this part of the map's highest is no thing of its own.
         least_cells: smaller blobs on the grid are no things.
         overlap: of two boxes of one name the weaker goes if they overlap by this IoU.
         inside: of two boxes of one name the weaker goes if this part of the smaller one lies in the other.
+        cut_around: how much of the surroundings GrabCut sees, in sides of the box each way.
+        cut_sure: cells above this part of the peak are surely the thing.
+        cut_never: cells below this part of the peak are surely not.
+        cut_trust: least IoU of GrabCut's mask with the map's outline; below it the outline stays.
         score_threshold: default threshold, calibrated on the development half of tools/benchmarks/photographs.
-        candidates: boxes kept for each name before the overlaps are resolved.
     """
 
     view_sides: tuple[int, ...] = (224, 320, 448, 640, 896)
     mirror_below: int = 400
     longest_ratio: float = 4.0
     grid: int = 128
-    rims: tuple[float, ...] = (0.2, 0.35, 0.5, 0.7)
+    rims: tuple[float, ...] = (0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+    wholeness: float = 0.5
     apart: float = 0.5
     least_cells: int = 4
     overlap: float = 0.4
     inside: float = 0.7
-    score_threshold: float = 0.6
-    candidates: int = 24
+    cut_around: float = 0.5
+    cut_sure: float = 0.6
+    cut_never: float = 0.05
+    cut_trust: float = 0.6
+    score_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if len(self.view_sides) < 2 or list(self.view_sides) != sorted(set(self.view_sides)):
-            raise InputError(f"view_sides must be two or more rising sizes, got {self.view_sides}")
+        if len(self.view_sides) < 3 or list(self.view_sides) != sorted(set(self.view_sides)):
+            raise InputError(f"view_sides must be three or more rising sizes, got {self.view_sides}")
         if min(self.view_sides) < 32:
             raise InputError(f"view_sides must be at least 32 pixels, got {min(self.view_sides)}")
-        for name in ("apart", "overlap", "inside", "score_threshold"):
+        if not self.rims or not all(0 < rim < 1 for rim in self.rims):
+            raise InputError(f"rims must be parts between 0 and 1, got {self.rims}")
+        for name in ("apart", "overlap", "inside", "cut_sure", "cut_never", "cut_trust", "score_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

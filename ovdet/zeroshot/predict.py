@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ovdet.vlm.base import VLMBackbone
 from ovdet.vlm.prompts import class_embeddings
 from ovdet.zeroshot.config import ZeroShotConfig
 from ovdet.zeroshot.maps import look, name_maps
-from ovdet.zeroshot.masks import outline, to_picture, work_size
+from ovdet.zeroshot.masks import outline, snap_to_edges, to_picture, work_size
 from ovdet.zeroshot.matching import make_matcher
 from ovdet.zeroshot.regions import find_regions
 
@@ -116,8 +117,10 @@ class ZeroShotDetector:
         found.sort(key=lambda pair: (-pair[0].score, names[pair[1]], pair[0].box))
         boxes, scores, labels, rles = [], [], [], []
         work_hw = work_size(size_hw)
+        work_image = cv2.resize(image, work_hw[::-1], interpolation=cv2.INTER_AREA)
         for region, index in found[:max_dets]:
-            box_xyxy, mask = to_picture(outline(region, work_hw), size_hw)
+            rough = outline(region, work_hw)
+            box_xyxy, mask = to_picture(snap_to_edges(work_image, region, rough, self.config), size_hw)
             boxes.append(box_xyxy)
             scores.append(min(1.0, region.score))
             labels.append(index)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -44,17 +43,24 @@ def find_regions(maps: np.ndarray, config: ZeroShotConfig, least: float) -> list
         peak = float(fused.max())
         if peak >= least:
             candidates += [region for rim in config.rims for region in _cut(fused, rim * peak, config, least)]
-    candidates.sort(key=lambda region: -region.score)  # stable: of equals the coarser and larger stays first
-    return resolve_overlaps(candidates[: config.candidates * len(config.rims)], config)
+    everywhere = maps.mean(axis=0)
+    total = max(float(everywhere.sum()), 1e-9)
+
+    def worth(region: Region) -> float:
+        left, top, right, bottom = region.box
+        return region.score * (float(everywhere[top:bottom, left:right].sum()) / total) ** config.wholeness
+
+    candidates.sort(key=worth, reverse=True)  # stable: of equals the coarser and larger stays first
+    kept = resolve_overlaps(candidates, config)
+    return sorted(kept, key=lambda region: -region.score)
 
 
 def fuse(maps: np.ndarray) -> list[np.ndarray]:
-    """Ask two neighbouring sizes to agree: their geometric mean; then all sizes' mean and the three coarsest ones'.
+    """Ask three neighbouring sizes to agree: their geometric mean, (V, rows, columns) -> V - 2 maps.
 
     What only one size sees is mostly a mistake, and the geometric mean lets it go.
     """
-    pairs = [np.sqrt(coarse * fine) for coarse, fine in pairwise(maps)]
-    return [*pairs, maps.mean(axis=0), maps[:3].mean(axis=0)]
+    return [np.cbrt(np.prod(maps[first : first + 3], axis=0)) for first in range(len(maps) - 2)]
 
 
 def _cut(fused: np.ndarray, threshold: float, config: ZeroShotConfig, least: float) -> list[Region]:

@@ -28,6 +28,7 @@ _TEMPLATE = re.compile(r"^(this is |there is |itap of |an? ([a-z-]+ )?(photo|pic
 _ARTICLE = re.compile(r"^(an?|the|one|my|many|some) ")
 _SCENE = re.compile(r" in the scene$")
 _PHRASE = re.compile(r" (of|with|in|on|at|for|from|by|that|which|and|under|near|behind|riding|wearing|holding) ")
+_CONTAINERS = frozenset("cup mug glass bowl plate dish pot bottle jug jar can pitcher tray goblet teacup".split())
 _IRREGULAR = dict(
     word.split(":")
     for word in (
@@ -47,14 +48,18 @@ class RelevanceConfig:
         head: weight of what only the last word of a compound says.
         similarity_middle: cosine at which similarity alone is worth 0.5.
         similarity_width: logistic width of that.
+        head_lead: how much closer than its last word alone a compound may be to a class.
         beside_noun: weight of similarity where WordNet already knows the word.
+        contents: weight of food and drink where the name is a container for them.
         floor: relevance below this is none.
     """
 
     head: float = 0.9
     similarity_middle: float = 0.6
     similarity_width: float = 0.04
+    head_lead: float = 0.15
     beside_noun: float = 0.5
+    contents: float = 0.7
     floor: float = 0.02
 
 
@@ -79,8 +84,8 @@ class NounTable:
     def noun(self, word: str) -> Tensor | None:
         """Relevance of one WordNet noun to the classes: (1000,) in [0, 1], or None if the table lacks it.
 
-        A usual sense counts fully, rarer ones less: the square root of the ratio of their counts in WordNet's
-        tagged texts, plus one ("cat" the animal 1, "cat" the tracked vehicle 0.2).
+        A usual sense counts fully, rarer ones less: the cube root of the ratio of their counts in WordNet's
+        tagged texts, plus one ("plane" the aircraft 1, the tool 0.36).
         """
         rows = self._nouns.get(word)
         if rows is None:
@@ -89,7 +94,7 @@ class NounTable:
         relevance = torch.zeros(len(self.class_names))
         for count, _, index, kind in rows:
             members = torch.tensor(self._sets[int(index)])
-            weight = kind * ((count + 1) / (most + 1)) ** 0.5
+            weight = kind * float(np.cbrt((count + 1) / (most + 1)))
             relevance[members] = relevance[members].clamp(min=weight)
         return relevance
 
@@ -106,6 +111,19 @@ class NounTable:
                         return found * (1.0 if start == 0 and phrase == name else head_weight)
         return None
 
+    def contents(self, name: str) -> Tensor | None:
+        """Food and drink that a named container holds, (1000,): an espresso for "coffee cup"; None if there is none.
+
+        ImageNet shows drinks in their cups and dishes on their plates, and calls them by what is inside.
+        """
+        words = name.split()
+        inside, heads = (words[-1], words[0]) if " of " in name else (" ".join(words[:-1]), words[-1])
+        if len(words) < 2 or not _CONTAINERS.intersection(_singular(heads)):
+            return None
+        held = self.noun(inside)
+        edible = self.noun("food")
+        return None if held is None or edible is None else held * (edible > 0)
+
 
 class WordRelevance:
     """Names to relevance over the ImageNet classes, one name at a time."""
@@ -118,8 +136,17 @@ class WordRelevance:
         self._owners, self._lemmas, self._glosses = owners, lemma_vectors, gloss_vectors
 
     def similarity(self, name: str) -> Tensor:
-        """Cosine of a name to each class: half to the nearest of its words, half to words with gloss: (1000,)."""
-        vector = self.tower.encode([name])[0].float()
+        """Cosine of a name to each class, (1000,): half to the nearest of its words, half to words with gloss.
+
+        Of a compound, no more than `head_lead` above the cosine of its last word alone: a billiard cue is not a
+        billiard table, however close the two phrases are.
+        """
+        whole = self._cosines(name)
+        head = _PHRASE.split(name)[0].rpartition(" ")[2]
+        return whole if head == name else whole.minimum(self._cosines(head) + self.config.head_lead)
+
+    def _cosines(self, text: str) -> Tensor:
+        vector = self.tower.encode([text])[0].float()
         words = torch.full((len(self._glosses),), -1.0)
         words = words.scatter_reduce(0, self._owners, self._lemmas @ vector, "amax")
         return (words + self._glosses @ vector) / 2
@@ -131,6 +158,9 @@ class WordRelevance:
         similar = torch.sigmoid((self.similarity(name) - config.similarity_middle) / config.similarity_width)
         known = self.nouns.name(name, config.head)
         relevance = similar if known is None else torch.maximum(known, config.beside_noun * similar)
+        contents = self.nouns.contents(name)
+        if contents is not None:
+            relevance = torch.maximum(relevance, config.contents * contents)
         return torch.where(relevance < config.floor, 0.0, relevance)
 
 
