@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ovdet.cli.terminal import BAD_INPUT, INTERRUPTED, Parser, gentle_interrupt, say_error
+from ovdet.cli.terminal import BAD_INPUT, Parser, gentle_interrupt, say_error
 from ovdet.cli.vocabulary import parse_classes
 from ovdet.errors import InputError
 
@@ -100,9 +100,7 @@ def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextI
     with gentle_interrupt("stopping in good order; Ctrl-C again stops at once") as stop:
         job = Job(detector.predictor, names, sources, options, stdout=stdout if options.json else None, stop=stop)
         code = job.run(formats)
-        if stop.is_set() and not job.ended_by_key:
-            return INTERRUPTED
-    return max(code, BAD_INPUT if problems else 0)
+    return stop.code or max(code, BAD_INPUT if problems else 0)
 
 
 def gather_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:

@@ -74,7 +74,6 @@ class Job:
         self.predictor, self.names, self.sources, self.options = predictor, names, sources, options
         self.stdout, self.stop = stdout, stop
         self.code = 0
-        self.ended_by_key = False
         self._stems = StemBook()
         self._inputs = {source.path.resolve() for source in sources if source.kind != "camera"}
         self._writes: list[Write] = []
@@ -234,7 +233,6 @@ class Job:
         except cv2.error as error:
             raise InputError("--show: no window can be opened here; leave it out") from error
         if key == ord("q"):
-            self.ended_by_key = True
             self.stop.set()
 
     def _until_stopped(self, things: Iterable[T]) -> Iterator[T]:

@@ -22,7 +22,7 @@ from ovdet.errors import OvdetError
 from ovdet.files import write_problem
 
 _log = logging.getLogger("ovdet")
-FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 128 + signal.SIGINT
 
 
 class OutputClosed(Exception):
@@ -101,28 +101,38 @@ def write_json_line(record: dict[str, Any], stream: TextIO) -> None:
         raise OutputFailed(str(write_problem("to standard output", error))) from error
 
 
+class Stop(threading.Event):
+    """Set when the user or the system asks the run to end; `code` is then the exit code by which shells know it."""
+
+    code = 0
+
+
 @contextmanager
-def gentle_interrupt(message: str) -> Iterator[threading.Event]:
-    """Let the first Ctrl-C only set the event, so that work can end in good order; the second one interrupts.
+def gentle_interrupt(message: str) -> Iterator[Stop]:
+    """Let a first Ctrl-C or SIGTERM only set the event, so that work can end in good order; a second one interrupts.
 
-    Outside the main thread, where Python delivers no signals, the event is never set.
+    A signal that the process was started to ignore, as by `nohup`, stays ignored. Outside the main thread, where
+    Python delivers no signals, the event is never set.
     """
-    stop = threading.Event()
+    stop = Stop()
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
+        stop.code = 128 + number
         stop.set()
         say(message)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, on_signal)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _point_at_nothing(stream: TextIO) -> None:

@@ -232,26 +232,28 @@ def test_a_long_video_is_looked_at_frame_by_frame(run_ovdet, clip, blob_detector
     assert seen == [2, 4, 6, 8, 10, 12]
 
 
-@pytest.mark.parametrize("save", [True, False])
-def test_ctrl_c_keeps_what_is_done(run_ovdet, clip, picture, blob_detector, monkeypatch, save):
+@pytest.mark.parametrize(
+    ("number", "code", "save"), [(signal.SIGINT, 130, True), (signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]
+)
+def test_a_signal_keeps_what_is_done(run_ovdet, clip, picture, blob_detector, monkeypatch, number, code, save):
     predict = blob_detector.predict
 
     def interrupt(*arguments, **options):
         if len(blob_detector.batch_sizes) == 4:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return predict(*arguments, **options)
 
     monkeypatch.setattr(blob_detector, "predict", interrupt)
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     outcome = run_ovdet(
         "detect", clip, picture, *CLASSES, "--json", "--format", "coco", *([] if save else ["--no-save"])
     )
-    assert outcome.code == 130 and len(outcome.records) == 5 and "stopping in good order" in outcome.err
+    assert outcome.code == code and len(outcome.records) == 5 and "stopping in good order" in outcome.err
     assert len(json.loads(Path("outputs/results.coco.json").read_text())["images"]) == 5
     assert sorted(os.listdir("outputs")) == (["clip.mp4"] if save else []) + ["results.coco.json"]
     if save:
         assert len(list(read_video("outputs/clip.mp4"))) == 5
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
 
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_nothing_half_written(run_ovdet, clip, blob_detector, monkeypatch):

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovdet.cli.vocabulary import parse_classes
@@ -16,6 +16,7 @@ def test_names_apart_by_commas_or_lines_keep_order_and_spelling():
     assert parse_classes("cat") == ["cat"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{1,8}( [a-z]{1,5})?", fullmatch=True), min_size=1, max_size=20, unique=True))
 def test_any_list_comes_back(names):
     assert parse_classes(", ".join(names)) == names

@@ -87,6 +87,12 @@ def test_what_no_font_has_is_written_out_and_said_once(own_fonts, caplog):
     assert fonts.typeset("ｃａｔ", 20).text == "cat"  # full-width letters have a base
 
 
+def test_without_dejavu_and_system_fonts_pillow_s_own_font_serves(own_fonts, monkeypatch):
+    monkeypatch.setattr(fonts, "_usual_font", lambda: None)
+    typeset = fonts.typeset("café 猫", 20)
+    assert typeset.text == "cafe U+732B" and typeset.box_xyxy[2] > 60
+
+
 def test_line_breaks_and_control_characters_are_not_drawn(own_fonts):
     assert fonts.typeset("hot\nair\tballoon\x00", 20).text == "hot air balloon"
 
