@@ -64,21 +64,21 @@ def softnms(
     Returns:
         (M,) int64, indices of the kept boxes in the order of `dets`.
     """
-    dtype = working_dtype(boxes)
-    corners = boxes.to(dtype).numpy().copy()
-    left = scores.to(dtype).numpy().copy()
-    index = np.arange(len(corners))
+    corners = boxes.detach().to(working_dtype(boxes)).numpy().T.copy()
+    left = scores.detach().to(working_dtype(boxes)).numpy().copy()
+    areas = _areas(corners, offset)
     kept: list[int] = []
     kept_scores: list[float] = []
-    while len(index):
-        best = int(left.argmax())
-        kept.append(int(index[best]))
+    alive = np.ones(len(left), dtype=bool)
+    while alive.any():
+        candidates = np.flatnonzero(alive)
+        best = int(candidates[left[candidates].argmax()])
+        kept.append(best)
         kept_scores.append(float(left[best]))
-        rest = np.arange(len(index)) != best
-        overlap = _iou_with(corners[best], corners[rest], offset)
-        left = left[rest] * _soft_weight(overlap, SOFT_NMS_METHODS[method], iou_threshold, sigma).astype(left.dtype)
-        alive = left >= min_score
-        corners, index, left = corners[rest][alive], index[rest][alive], left[alive]
+        overlap = _iou_with(best, corners, areas, offset)
+        left *= _soft_weight(overlap, SOFT_NMS_METHODS[method], iou_threshold, sigma)
+        alive &= left >= min_score
+        alive[best] = False
     keep = torch.tensor(kept, dtype=torch.long)
     dets[: len(kept), :4] = boxes[keep].to(dets.dtype)
     dets[: len(kept), 4] = torch.tensor(kept_scores, dtype=dets.dtype)
@@ -96,14 +96,15 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
         One list of indices for every kept box, best first: the box itself, then what it suppressed, by score.
     """
     order = dets[:, 4].sort(descending=True, stable=True).indices.numpy()
-    corners = dets[:, :4].to(working_dtype(dets)).numpy()[order]
+    corners = dets[:, :4].to(working_dtype(dets)).numpy()[order].T.copy()
+    areas = _areas(corners, offset=0)
     free = np.ones(len(order), dtype=bool)
     groups: list[list[int]] = []
     for rank in range(len(order)):
         if not free[rank]:
             continue
         free[rank] = False
-        hit = free & (_iou_with(corners[rank], corners, offset=0) >= iou_threshold)
+        hit = free & (_iou_with(rank, corners, areas, offset=0) >= iou_threshold)
         free &= ~hit
         groups.append([int(order[rank]), *order[hit].tolist()])
     return groups
@@ -130,14 +131,20 @@ def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, ali
     ious.copy_(inter / base.clamp(min=max(float(offset), 1e-6)))
 
 
-def _iou_with(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
-    """Overlap of one (4,) box with (N, 4) others; NaN, which passes no threshold, where both are empty."""
-    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]) + offset
-    inter = size.clip(min=0).prod(-1)
-    area = (box[2:] - box[:2] + offset).prod()
-    areas = (others[:, 2:] - others[:, :2] + offset).prod(-1)
+def _areas(corners: np.ndarray, offset: int) -> np.ndarray:
+    """Areas (N,) of boxes given as (4, N)."""
+    x1, y1, x2, y2 = corners
+    return (x2 - x1 + offset) * (y2 - y1 + offset)
+
+
+def _iou_with(index: int, corners: np.ndarray, areas: np.ndarray, offset: int) -> np.ndarray:
+    """Overlap (N,) of one of the boxes (4, N) with each; NaN, which passes no threshold, where both are empty."""
+    x1, y1, x2, y2 = corners
+    width = np.minimum(x2[index], x2) - np.maximum(x1[index], x1) + offset
+    height = np.minimum(y2[index], y2) - np.maximum(y1[index], y1) + offset
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return inter / (area + areas - inter)
+        return inter / (areas[index] + areas - inter)
 
 
 def _soft_weight(overlap: np.ndarray, method: str, iou_threshold: float, sigma: float) -> np.ndarray:

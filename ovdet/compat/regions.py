@@ -105,7 +105,8 @@ def roi_pool_forward(
     """Take the maximum over the cells that each bin touches (arXiv:1504.08083).
 
     mmcv's bins are those of unrounded regions whose last pixel belongs to them; torchvision's `roi_pool` rounds
-    the region to cells first, so it does not serve here. Regions are pooled one after the other.
+    the region to cells first, so it does not serve here. Regions are pooled one after the
+    other, first down, then across.
 
     Args:
         input: (B, C, H, W).
@@ -116,26 +117,27 @@ def roi_pool_forward(
         pooled_width: Bins across.
         spatial_scale: Cells per pixel.
     """
-    output.zero_()
-    argmax.fill_(-1)
     height, width = input.shape[-2:]
     regions = rois.to(working_dtype(input))
-    batch = regions[:, 0].long().tolist()
     tops, bottoms = _pool_bins(regions[:, 2], regions[:, 4], spatial_scale, pooled_height, height)
     lefts, rights = _pool_bins(regions[:, 1], regions[:, 3], spatial_scale, pooled_width, width)
-    for n, image in enumerate(batch):
+    output.fill_(-torch.inf)
+    for n, image in enumerate(regions[:, 0].long().tolist()):
+        first, stop = min(lefts[n]), max(rights[n])
+        strips = input.new_full((input.shape[1], pooled_height, max(stop - first, 0)), -torch.inf)  # (C, h, w)
+        strip_rows = argmax.new_zeros(strips.shape)
         for row, (top, bottom) in enumerate(zip(tops[n], bottoms[n], strict=True)):
-            if bottom <= top:
-                continue
-            strip, strip_rows = input[image, :, top:bottom].max(dim=1)  # (C, W)
-            for column, (left, right) in enumerate(zip(lefts[n], rights[n], strict=True)):
-                if right <= left:
-                    continue
-                best, best_column = strip[:, left:right].max(dim=1)  # (C,)
-                best_column = best_column + left
-                best_row = strip_rows.gather(1, best_column[:, None])[:, 0] + top
-                output[n, :, row, column] = best
-                argmax[n, :, row, column] = (best_row * width + best_column).to(argmax.dtype)
+            if top < bottom and first < stop:
+                strips[:, row], at = input[image, :, top:bottom, first:stop].max(dim=1)
+                strip_rows[:, row] = at + top
+        for column, (left, right) in enumerate(zip(lefts[n], rights[n], strict=True)):
+            if left < right:
+                output[n, :, :, column], at = strips[:, :, left - first : right - first].max(dim=2)  # (C, h)
+                at += left - first
+                argmax[n, :, :, column] = strip_rows.gather(2, at[..., None])[..., 0] * width + at + first
+    empty = output == -torch.inf
+    output.masked_fill_(empty, 0)
+    argmax.masked_fill_(empty, -1)
 
 
 def roi_pool_backward(

@@ -108,6 +108,15 @@ def test_soft_nms(scene, method, offset):
     assert 5 < len(expected) < len(boxes)
 
 
+def test_what_is_being_trained_can_be_suppressed(scene):
+    boxes, scores = (tensor.clone().requires_grad_() for tensor in scene)
+    expected = soft_nms(*scene)
+    for found, wanted in zip(soft_nms(boxes, scores), expected, strict=True):
+        torch.testing.assert_close(found.detach(), wanted)
+    torch.testing.assert_close(scores.detach(), scene[1], rtol=0, atol=0)  # the input is left alone
+    assert nms(boxes, scores, 0.5)[1].tolist() == nms(*scene, 0.5)[1].tolist()
+
+
 def test_soft_nms_of_few(device):
     box = torch.tensor([[0.0, 0, 9, 9]], device=device)
     dets, kept = soft_nms(box[:0], box[:0, 0])

@@ -146,6 +146,17 @@ def test_gradient_of_roi_pool(scene):
     assert torch.autograd.gradcheck(lambda f: roi_pool(f, rois, (3, 2), 0.25), features)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_roi_pool_in_half_precision(scene, dtype):
+    features = scene[0].to(dtype).requires_grad_()
+    exact = scene[0].to(dtype).float().requires_grad_()
+    found, wanted = (roi_pool(maps, scene[1].float(), 2, 0.25) for maps in (features, exact))
+    found.sum().backward()
+    wanted.sum().backward()
+    torch.testing.assert_close(found, wanted.to(dtype), rtol=0, atol=0)
+    torch.testing.assert_close(features.grad, exact.grad.to(dtype))
+
+
 def test_roi_pool_outside_the_map_and_of_nothing(device):
     features = torch.rand(1, 2, 4, 4, device=device, requires_grad=True)
     far = torch.tensor([[0, 90.0, 90, 99, 99], [0, 3, 3, 0, 0]], device=device)  # outside; inside out
