@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
 from ovdet.errors import InputError
 
@@ -20,6 +21,18 @@ RUNNER_KEYS = (
     "val_evaluator", "visualizer", "work_dir",
 )  # fmt: skip
 """Top-level fields that mmengine's Runner reads, so that they may be set where a config does not state them."""
+
+_LOADER = {"batch_sampler", "collate_fn", "dataset", "num_batch_per_epoch", "sampler"}
+_LOADER |= set(inspect.signature(DataLoader).parameters)
+SECTIONS = {
+    "auto_scale_lr": {"base_batch_size", "enable"},
+    "default_hooks": {"checkpoint", "logger", "param_scheduler", "runtime_info", "sampler_seed", "timer"},
+    "env_cfg": {"cudnn_benchmark", "dist_cfg", "mp_cfg", "resource_limit"},
+    "optim_wrapper": {"accumulative_counts", "clip_grad", "constructor", "dtype", "loss_scale", "paramwise_cfg"},
+    "randomness": {"deterministic", "diff_rank_seed", "seed"},
+    **{f"{phase}_dataloader": _LOADER for phase in ("train", "val", "test")},
+}
+"""Fields of top-level sections that their readers know, whether a config states them or not."""
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -67,7 +80,6 @@ def _check_field(config: Config, key: str) -> None:
     parts = key.split(".")
     owner: Any = config
     for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
         if isinstance(owner, list | tuple):
             if not part.isdigit() or int(part) >= len(owner):
                 raise InputError(
@@ -76,30 +88,32 @@ def _check_field(config: Config, key: str) -> None:
                 )
             owner = owner[int(part)]
             continue
-        known = _known_fields(owner, is_top=depth == 0)
-        if known is None and last:
+        known = _known_fields(owner, parts[:depth])
+        if known is None:
             return
-        if not isinstance(owner, Mapping | Config) or (part not in owner and not (last and part in (known or ()))):
-            near = get_close_matches(part, sorted({*(known or ()), *_stated(owner)}), 1, cutoff=0.5)
+        section = part in SECTIONS and depth == 0
+        if part not in _stated(owner) and not (part in known and (depth == len(parts) - 1 or section)):
+            near = get_close_matches(part, sorted(known), 1, cutoff=0.5)
             hint = f"; did you mean {'.'.join([*parts[:depth], near[0]])!r}?" if near else ""
             raise InputError(f"--cfg-options: the config has no field {key!r}{hint}")
-        owner = owner.get(part)
+        owner = owner.get(part, {})
 
 
 def _stated(owner: Any) -> set[str]:
     return set(owner.keys()) if isinstance(owner, Mapping | Config) else set()
 
 
-def _known_fields(owner: Any, is_top: bool) -> set[str] | None:
-    """Fields that may be set on a part of a config; None if there is no telling."""
-    if not isinstance(owner, Mapping | Config):
-        return set()
-    if is_top:
-        return _stated(owner) | set(RUNNER_KEYS)
-    if "type" not in owner:
-        return _stated(owner)
+def _known_fields(owner: Any, path: Sequence[str]) -> set[str] | None:
+    """Fields that may be set on the part of a config at a path; None if there is no telling."""
+    stated = _stated(owner)
+    if not path:
+        return stated | set(RUNNER_KEYS)
+    if len(path) == 1 and path[0] in SECTIONS:
+        return stated | SECTIONS[path[0]]
+    if "type" not in stated:
+        return stated
     taken = _parameters(owner.get("type"))
-    return None if taken is None or "**" in taken else _stated(owner) | taken
+    return None if "**" in taken else stated | taken
 
 
 def _parameters(builder: Any) -> set[str]:

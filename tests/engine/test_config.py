@@ -14,6 +14,8 @@ TINY = Path(__file__).parents[2] / "configs" / "vild" / "tiny_shapes.py"
         ({"train_cfg.max_iters": 7}, lambda c: c.train_cfg.max_iters, 7),  # stated in the base
         ({"model.distill_weight": 1.5}, lambda c: c.model.distill_weight, 1.5),  # an argument that no config states
         ({"custom_hooks.1.templates": "vild63"}, lambda c: c.custom_hooks[1].templates, "vild63"),  # in a list
+        ({"train_dataloader.pin_memory": True}, lambda c: c.train_dataloader.pin_memory, True),  # a loader's own
+        ({"randomness.deterministic": True}, lambda c: c.randomness.deterministic, True),  # of a section not stated
         ({"load_from": "a.pth"}, lambda c: c.load_from, "a.pth"),  # the Runner's own
     ],
 )
@@ -30,6 +32,9 @@ def test_options_override(options, where, value):
         ("train_dataloader.dataset.sede", "did you mean 'train_dataloader.dataset.seed'"),
         ("custom_hooks.7.templates", "custom_hooks is a list of 2, so '7' should be a number below 2"),
         ("custom_hooks.first", "so 'first' should be a number"),
+        ("randomness.sed", "did you mean 'randomness.seed'"),
+        ("train_dataloader.workers", "did you mean 'train_dataloader.num_workers'"),
+        ("train_dataloader.nothing.at.all", "no field 'train_dataloader.nothing.at.all'"),
         ("qqqq", "no field 'qqqq'$"),
     ],
 )

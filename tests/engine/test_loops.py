@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import MultiStepLR, OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ovdet.data.sampling import SeededSampler, seed_everything
@@ -53,22 +53,32 @@ class Student(BaseModel):
         return {"loss": self.layers(torch.stack(x)).square().mean()}
 
 
+LOOPS = {
+    "iterations": dict(type=ResumableIterLoop, max_iters=9),
+    "epochs": dict(type=EpochBasedTrainLoop, max_epochs=3),  # of three steps each
+}
+
+
 @pytest.fixture
 def run(tmp_path):
     checkpoint.install()
 
-    def until(name, stop_at=9, resume=False, seed=11):
+    def until(name, stop_at=9, resume=False, seed=11, loop="iterations"):
         torch.manual_seed(1)
+        by_epoch = loop == "epochs"
         runner = Runner(
             model=Student(),
             work_dir=str(tmp_path / name),
             train_dataloader=dict(
-                dataset=Noise(), sampler=dict(type=SeededSampler, seed=3), batch_size=2, num_workers=0
+                dataset=Noise(),
+                sampler=dict(type=SeededSampler, seed=3, endless=not by_epoch),
+                batch_size=2,
+                num_workers=0,
             ),
-            train_cfg=dict(type=ResumableIterLoop, max_iters=9),
+            train_cfg=LOOPS[loop],
             optim_wrapper=dict(type=OptimWrapper, optimizer=dict(type=torch.optim.SGD, lr=0.002, momentum=0.9)),
             param_scheduler=[dict(type=MultiStepLR, by_epoch=False, milestones=[5], gamma=0.1)],
-            default_hooks=dict(checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=4)),
+            default_hooks=dict(checkpoint=dict(type=CheckpointHook, by_epoch=by_epoch, interval=1 if by_epoch else 4)),
             custom_hooks=[dict(type=RepeatableHook), StopAt(stop_at)],
             randomness=dict(seed=seed),
             resume=resume,
@@ -80,12 +90,13 @@ def run(tmp_path):
     return until
 
 
-def test_a_resumed_run_is_the_straight_run(run):
-    straight = run("straight")
-    run("stopped", 4)
+@pytest.mark.parametrize(("loop", "stop_at", "kept"), [("iterations", 4, 4), ("iterations", 6, 4), ("epochs", 3, 3)])
+def test_a_resumed_run_is_the_straight_run(run, loop, stop_at, kept):
+    straight = run("straight", loop=loop)
+    run("stopped", stop_at, loop=loop)
     Noise.reads = 0
-    resumed = run("stopped", resume=True)
-    assert resumed.iter == 9
+    resumed = run("stopped", resume=True, loop=loop)
+    assert resumed.iter == straight.iter == 9
     for mine, theirs in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.isfinite(mine).all()
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
@@ -95,7 +106,8 @@ def test_a_resumed_run_is_the_straight_run(run):
     ]
     torch.testing.assert_close(*momenta, rtol=0, atol=0)
     assert straight.optim_wrapper.get_lr() == resumed.optim_wrapper.get_lr() == {"lr": [pytest.approx(0.0002)]}
-    assert Noise.reads == (9 - 4) * 2
+    if loop == "iterations":
+        assert Noise.reads == (9 - kept) * 2, "nothing is read again"
 
 
 def test_equal_seeds_give_equal_runs_and_others_do_not(run):
