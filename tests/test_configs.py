@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,6 +11,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
+from ovdet.data.proposals import Proposals, ProposalSource
+from ovdet.data.sampling import Draw
 from ovdet.data.shapes import write_shapes
 from ovdet.data.splits import OV_COCO_BASE, OV_COCO_NOVEL
 from ovdet.engine.config import load_config
@@ -134,7 +137,7 @@ def test_one_training_step(path, shapes):
         model.set_teacher(Teacher(dim))
     optimiser = build_optim_wrapper(model, config.optim_wrapper)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    batch = pseudo_collate([dataset[0], dataset[1]])
+    batch = pseudo_collate([dataset[Draw(index, index)] for index in (0, 1)])
     numbers = model.train_step(batch, optimiser)
     assert all(torch.isfinite(value).all() for value in numbers.values())
     expected = {"text": "loss_cls", "vild": "loss_distill", "ensemble": "loss_distill"}[config.model.variant]
@@ -142,6 +145,24 @@ def test_one_training_step(path, shapes):
     moved = [name for name, value in model.named_parameters() if not torch.equal(value, before[name])]
     for part in ("backbone", "neck", "rpn_head", "roi_head"):
         assert any(name.startswith(part) for name in moved), f"{part} did not learn"
+
+
+@pytest.mark.parametrize("name", ["r50_coco_vild", "r50_lvis_vild"])
+def test_stored_proposals_come_through_the_distillation_pipeline(name, shapes, tmp_path):
+    config = load_config(CONFIGS / "vild" / f"{name}.py")
+    boxes = np.asarray([[0, 0, 20, 20], [5, 5, 40, 30], [10, 2, 30, 44]], np.float32)
+    vectors = np.eye(3, 8)
+    source = {image: Proposals(boxes, np.asarray([0.9, 0.8, 0.7], np.float32), vectors) for image in range(1, 5)}
+    ProposalSource(source).save(tmp_path / "proposals.npz")
+    loads = [step for step in config.distill_pipeline if "source" in step]
+    loads[0].source = str(tmp_path / "proposals.npz")
+    config.train_dataloader.dataset.pipeline = config.distill_pipeline
+    sample = dataset_of(config, shapes)[Draw(0, 0)]["data_samples"]
+    rows = sample.proposals.embeds.argmax(dim=1)
+    assert 1 <= len(rows) == len(sample.proposals.bboxes) == len(sample.proposals.scores)
+    assert sample.proposals.scores.tolist() == pytest.approx([[0.9, 0.8, 0.7][row] for row in rows])
+    limit = torch.tensor([*sample.img_shape[::-1], *sample.img_shape[::-1]])
+    assert ((sample.proposals.bboxes >= 0) & (sample.proposals.bboxes <= limit)).all()
 
 
 def test_the_official_learning_rate():

@@ -53,13 +53,14 @@ class DetectionMetric(BaseMetric):
             boxes_xyxy = found["bboxes"].float().cpu().numpy()
             rles = encode_masks(found["masks"].cpu().numpy()) if "segm" in self.iou_types else None
             category_ids = self.dataset_meta["category_ids"]
+            labels, scores = found["labels"].tolist(), found["scores"].float().tolist()
             rows = []
             for index, (x1, y1, x2, y2) in enumerate(boxes_xyxy.tolist()):
                 row = {
                     "image_id": sample["img_id"],
-                    "category_id": category_ids[int(found["labels"][index])],
+                    "category_id": category_ids[labels[index]],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": float(found["scores"][index]),
+                    "score": scores[index],
                 }
                 if rles is not None:
                     row["segmentation"] = rles[index]
