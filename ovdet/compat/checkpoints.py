@@ -2,8 +2,8 @@
 
 torch >= 2.6 loads `weights_only=True`, which refuses mmengine's training state: its HistoryBuffer and the numpy
 scalars and arrays inside. Those are allowed here, for the time of one load, and nothing else; no file is ever
-unpickled. None of what is allowed does more than hold numbers: the `getattr` by which HistoryBuffer
-names its own methods is answered for these alone.
+unpickled. None of what is allowed does more than hold numbers: the `getattr` by which two classes of
+mmengine name their own functions is answered for these alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ NUMBER_TYPES = (
 STATISTICS = ("min", "max", "mean", "current")
 """The methods of HistoryBuffer that a checkpoint may name."""
 
+ONE_CYCLE = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
+ANNEALINGS = ("_annealing_cos", "_annealing_linear")
+"""The functions of mmengine's one-cycle schedule, one of which is in its state."""
+
 
 def allowed_globals() -> list[Callable | tuple[Callable, str]]:
     """List what a checkpoint may name besides torch's own: numbers of numpy, and mmengine's HistoryBuffer."""
@@ -38,7 +42,7 @@ def allowed_globals() -> list[Callable | tuple[Callable, str]]:
     build_scalar = np.float64(0).__reduce__()[0]
     build_array = np.empty(0).__reduce__()[0]
     names: list[Callable | tuple[Callable, str]] = [HistoryBuffer, np.ndarray, np.dtype]
-    names.append((_statistic_of_history, "builtins.getattr"))
+    names += [(_function_of_mmengine, "builtins.getattr"), (_one_cycle, ONE_CYCLE)]
     for home in ("numpy._core.multiarray", "numpy.core.multiarray"):  # written by numpy 2, by numpy 1
         names += [(build_scalar, f"{home}.scalar"), (build_array, f"{home}._reconstruct")]
     return names + [type(np.dtype(number)) for number in NUMBER_TYPES]
@@ -75,13 +79,20 @@ def load(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict[str
     return content  # type: ignore[return-value]
 
 
-def _statistic_of_history(owner: object, name: str) -> Callable:
-    """Serve as the `getattr` of checkpoints: HistoryBuffer saves a table of its own methods, and that is all."""
-    from mmengine.logging import HistoryBuffer
+def _one_cycle() -> None:
+    """Stand for the class of the one-cycle schedule, of which a checkpoint needs the functions only."""
 
-    if owner is not HistoryBuffer or name not in STATISTICS:
-        raise pickle.UnpicklingError("Unsupported global: GLOBAL getattr on anything but a statistic of HistoryBuffer")
-    return getattr(HistoryBuffer, name)
+
+def _function_of_mmengine(owner: object, name: str) -> Callable:
+    """Serve as the `getattr` of checkpoints, for the functions that mmengine's own classes save, and no others."""
+    from mmengine.logging import HistoryBuffer
+    from mmengine.optim import OneCycleParamScheduler
+
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    if owner is _one_cycle and name in ANNEALINGS:
+        return getattr(OneCycleParamScheduler, name)
+    raise pickle.UnpicklingError("Unsupported global: GLOBAL getattr")
 
 
 @contextmanager
