@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ovdet  # noqa: F401  mmdet imports after it
+
+# isort: split
 import zlib
 from collections.abc import Callable, Sequence
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 from torch.nn import functional as F
-from torchvision.ops import box_iou
 
 from ovdet.errors import InputError
 from ovdet.vild.model import ViLDModel
@@ -211,69 +210,3 @@ class TestTeacher:
     def test_another_width_is_refused(self, make_model, tower):
         with pytest.raises(InputError, match="embed_dim=32"):
             make_model("vild", embed_dim=16).set_teacher(tower)
-
-
-@pytest.mark.slow
-def test_two_pictures_are_learned_by_heart(make_model):
-    """Coloured squares: after a few steps each square is found, by name and place, and the losses have fallen."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-
-    model = make_model("ensemble", classes=4, norm="gn")
-    model.set_class_embeddings(torch.randn(4, 32))
-    model.roi_head.config = replace(model.config, teacher_boxes=20)
-    model.set_teacher(_thumbnails())
-    pictures, samples = [], []
-    for label, (x, y), colour in ((0, (12, 20), (200, 40, 30)), (1, (60, 36), (20, 60, 220))):
-        image = torch.full((3, 96, 128), 128, dtype=torch.uint8)
-        image[:, y : y + 40, x : x + 48] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
-        mask = torch.zeros(1, 96, 128, dtype=torch.uint8)
-        mask[:, y : y + 40, x : x + 48] = 1
-        sample = DetDataSample(metainfo=dict(img_shape=(96, 128), ori_shape=(96, 128), scale_factor=(1.0, 1.0)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[x, y, x + 48, y + 40]]).float(),
-            labels=torch.tensor([label]),
-            masks=BitmapMasks(mask.numpy(), 96, 128),
-        )
-        pictures.append(image)
-        samples.append(sample)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    history = []
-    for _ in range(80):
-        model.train()
-        data = model.data_preprocessor({"inputs": pictures, "data_samples": copy.deepcopy(samples)}, True)
-        total, logs = model.parse_losses(model(**data, mode="loss"))
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        history.append({name: value.item() for name, value in logs.items()})
-    for name in ("loss_cls", "loss_rpn_cls", "loss_distill", "loss_mask"):
-        assert history[-1][name] < 0.6 * history[0][name], (name, history[0][name], history[-1][name])
-    for result, sample in zip(found(model, {"inputs": pictures, "data_samples": samples}), samples, strict=True):
-        target = sample.gt_instances
-        assert result.labels[0] == target.labels[0]
-        assert box_iou(result.bboxes[:1], target.bboxes).item() > 0.6
-        truth = torch.from_numpy(target.masks.masks[0]).bool()
-        assert (result.masks[0] & truth).sum() / (result.masks[0] | truth).sum() > 0.6
-
-
-def _thumbnails():
-    """A teacher whose vectors depend on the crop: a fixed random projection of its thumbnail."""
-    from ovdet.vlm.base import BackboneSpec, VLMBackbone
-
-    class Thumbnail(VLMBackbone):
-        def __init__(self) -> None:
-            super().__init__(BackboneSpec("thumbnail", "contrastive", 32, 16, (0.5,) * 3, (0.5,) * 3, "Apache-2.0"))
-            self.weight = torch.nn.Parameter(torch.randn(3 * 16, 32))
-
-        def encode_image(self, images):
-            return F.normalize(F.adaptive_avg_pool2d(self.normalise(images), 4).flatten(1) @ self.weight, dim=1)
-
-        def encode_text(self, texts):
-            raise NotImplementedError
-
-        def forward_dense(self, images):
-            raise NotImplementedError
-
-    return Thumbnail()
