@@ -183,7 +183,7 @@ def array_to_rgb(array: np.ndarray, color: str = "rgb") -> np.ndarray:
     if color == "bgr":
         array = array[..., [2, 1, 0, *range(3, array.shape[2])]]
     if array.shape[2] == 4:
-        return image_to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"))
+        return image_to_rgb(Image.fromarray(np.ascontiguousarray(array)))
     return np.ascontiguousarray(array)
 
 
