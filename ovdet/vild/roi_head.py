@@ -184,9 +184,10 @@ class ViLDRoIHead(BaseModule):
     def _distillation_loss(self, students: Tensor, distillation: list[InstanceData], embeddings: Tensor) -> Tensor:
         teachers = torch.cat([each.embeds for each in distillation]).to(students)  # (M, D)
         loss = self.config.distill_weight * distillation_loss(students, teachers)
-        # Without regions to distil the parameters are touched all the same: DDP waits for every gradient.
-        idle = [*self.image_head.parameters()] if self.image_head is not None else [*self.bbox_head.proj.parameters()]
-        return loss + 0 * embeddings.sum() + sum(0 * parameter.sum() for parameter in idle)
+        if not len(students):  # the parameters are touched all the same: DDP waits for every gradient
+            head = self.image_head if self.image_head is not None else self.bbox_head.proj
+            loss = loss + 0 * embeddings.sum() + sum(0 * parameter.sum() for parameter in head.parameters())
+        return loss
 
     def _mask_loss(
         self, pyramid: Sequence[Tensor], sampled: list[SamplingResult], data_samples: list[DetDataSample]

@@ -49,6 +49,16 @@ class CheckpointFacts:
     def __post_init__(self) -> None:
         if self.builder not in BUILDERS:
             raise InputError(f"the builder must be one of {', '.join(BUILDERS)}, got {self.builder!r}")
+        for name, kind in (
+            ("arguments", Mapping),
+            ("text_tower", Mapping),
+            ("templates", str),
+            ("score_threshold", float),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name} must be of type {kind.__name__}, got {getattr(self, name)!r}")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise InputError("class_names must be texts")
         if len(self.class_names) != len(self.base_mask):
             raise InputError(f"{len(self.class_names)} class_names but {len(self.base_mask)} values in base_mask")
         if len(self.test_scale) != 2 or not all(isinstance(side, int) and side > 0 for side in self.test_scale):

@@ -7,6 +7,9 @@ from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
 from ovdet.errors import InputError
+from ovdet.vild.build import Architecture, assemble
+from ovdet.vild.config import ViLDConfig
+from ovdet.vild.heads import EncoderSizes
 from ovdet.vild.roi_head import ClassTable
 
 VARIANTS = ["text", "image", "vild", "ensemble"]
@@ -134,6 +137,25 @@ def test_every_parameter_gets_a_gradient(make_model, make_batch, losses_of, vari
     assert without == []
     if variant != "text":
         assert (losses["loss_distill"].item() == 0) == (not proposals)
+
+
+@pytest.mark.parametrize("proposals", [None, 1])
+def test_normalised_fcs_and_masks_train_without_objects(make_batch, losses_of, proposals):
+    """The official form has batch norm in the fcs and the mask head, and pictures may bring no region for either."""
+    sizes = EncoderSizes(in_channels=32, conv_channels=32, num_convs=1, fc_channels=16, num_fcs=2)
+    architecture = Architecture(
+        18, 16, 32, sizes, fc_norm=True, mask_norm=True, rpn_convs=2, rpn_beta=1 / 9, regions=16
+    )
+    model = assemble(architecture, ViLDConfig("ensemble", embed_dim=32))
+    model.set_class_embeddings(torch.randn(4, 32))
+    batch = make_batch(proposals=proposals, boxes=(), labels=())
+    if proposals:
+        batch["data_samples"][1].proposals = batch["data_samples"][1].proposals[:0]  # one region in all
+    losses = losses_of(model, batch)
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
 
 
 def test_pictures_without_objects_train(make_model, make_batch, losses_of):
