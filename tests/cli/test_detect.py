@@ -383,18 +383,21 @@ def _as_process(arguments, tmp_path, **options):
     """`ovdet detect` in a process of its own, with a model that finds nothing."""
     program = """
 import sys
-import ovdet.detector
-from ovdet.results import Detections
+from ovdet import cli
 class Nothing:
     name = "nothing"
     def embed(self, names): return None
     def predict(self, images, names, table, **options):
+        from ovdet.results import Detections
         return [Detections.empty(names, image.shape[:2]) for image in images]
-ovdet.detector.load_predictor = lambda model, device: Nothing()
-from ovdet.cli import main
-sys.exit(main(sys.argv[1:]))
+def detect(arguments):
+    from ovdet.cli.detect import main
+    return main(arguments, Nothing())
+cli.VERBS["detect"] = detect
+sys.exit(cli.main(sys.argv[1:]))
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)], cwd=tmp_path, env=environment, text=True, **options
     )
