@@ -80,7 +80,7 @@ def test_modulated_deform_conv2d(random, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients(random, shape):
     groups, offset_groups, stride, padding, dilation, _ = shape
-    features, weight, offset, mask, bias = (t.requires_grad_() for t in scene(random, shape, size=(3, 4)))
+    features, weight, offset, mask, bias = (t.requires_grad_() for t in scene(random, shape, batch=1, size=(3, 4)))
     arguments = (stride, padding, dilation, groups, offset_groups)
     torch.autograd.gradcheck(lambda f, o, w: deform_conv2d(f, o, w, *arguments), (features, offset, weight))
     inputs = (features, offset, mask, weight, bias)

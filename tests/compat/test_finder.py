@@ -32,6 +32,7 @@ def test_importing_ovdet_imports_neither_torch_nor_mmcv_nor_numpy():
     assert run(f"import ovdet; print([name for name in {heavy} if name in sys.modules])") == "[]"
 
 
+@pytest.mark.slow
 def test_mmdet_imports_after_ovdet_and_says_nothing():
     program = (
         "import ovdet, mmdet.models, mmdet.apis, mmdet.datasets, mmdet.evaluation, mmcv.ops, torch\n"
