@@ -56,7 +56,9 @@ class CheckpointFacts:
             ("score_threshold", float),
         ):
             if not isinstance(getattr(self, name), kind):
-                raise InputError(f"{name} must be of type {kind.__name__}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"{name} must be of type {getattr(kind, '__name__', kind)}, got {getattr(self, name)!r}"
+                )
         if not all(isinstance(name, str) for name in self.class_names):
             raise InputError("class_names must be texts")
         if len(self.class_names) != len(self.base_mask):
