@@ -12,7 +12,7 @@ from ovdet.errors import InputError
 from ovdet.vlm.contrastive.sentence_tower import FORMAT, WEIGHTS, SentenceTower, packed_tensors
 
 TEACHER = Path(__file__).with_name("minilm_vectors.safetensors")
-MEAN_COSINE, LEAST_COSINE = 0.97, 0.90
+MEAN_COSINE, LEAST_COSINE = 0.98, 0.95
 TEXTS = [
     "cat",
     "a hot air balloon over the hills",
@@ -47,7 +47,7 @@ def test_finds_the_neighbours_that_the_teacher_finds(tower, reference):
     ours = tower.encode(texts)
     similar = [(x @ x.T).fill_diagonal_(-1) for x in (ours, vectors)]
     agreed = similar[0].argmax(1) == similar[1].argmax(1)
-    assert agreed.double().mean() >= 0.85
+    assert agreed.double().mean() >= 0.9
     index = {text: i for i, text in enumerate(texts)}
     for a, b in {"kitten": "cat", "puppy": "dog", "sofa": "couch", "automobile": "car", "pony": "horse"}.items():
         assert similar[0][index[a]].argmax() == index[b]
