@@ -46,7 +46,7 @@ class ZeroShotConfig:
     cut_around: float = 0.5
     cut_sure: float = 0.6
     cut_never: float = 0.05
-    cut_trust: float = 0.6
+    cut_trust: float = 0.7
     score_threshold: float = 0.5
 
     def __post_init__(self) -> None:

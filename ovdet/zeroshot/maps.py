@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ovdet.vlm.base import VLMBackbone
+from ovdet.zeroshot import matching
 from ovdet.zeroshot.config import ZeroShotConfig
 from ovdet.zeroshot.matching import Matcher
 
-NAMES_AT_ONCE = 128
 LEAST_SIDE = 32
 
 
@@ -96,9 +96,8 @@ def name_maps(
         Index of the name, and its maps (V, rows, columns) float32 in [0, 1], one for each size, on the common grid.
     """
     rows, columns = grid_size(size_hw, config)
-    for first in range(0, matcher.count, NAMES_AT_ONCE):
-        chosen = slice(first, first + NAMES_AT_ONCE)
-        cells = [[matcher.probabilities(view.vectors, chosen).cpu().numpy() for view in views] for views in looks]
+    for first in range(0, matcher.count, matching.BLOCK):
+        cells = [[matcher.probabilities(view.vectors, first).cpu().numpy() for view in views] for views in looks]
         peaks = np.max([part.max(axis=(0, 1)) for parts in cells for part in parts], axis=0)  # (names,)
         for index in np.flatnonzero(peaks >= least):
             maps = [

@@ -19,14 +19,18 @@ BACKGROUND = (
 )
 """What competes with the user's names where a backbone brings no competitors of its own."""
 
+BLOCK = 32
+"""Names compared at once. Fewer are filled up with empty ones: products of one shape round alike, so that the
+probability of a name is the same number in any company."""
+
 
 class Matcher(Protocol):
-    """Compares image vectors with the names of one question."""
+    """Compares image vectors with the names of one question, `BLOCK` names at a time."""
 
     count: int
 
-    def probabilities(self, vectors: Tensor, names: slice) -> Tensor:
-        """(..., D) image vectors -> (..., n) in [0, 1] for the n names of the slice."""
+    def probabilities(self, vectors: Tensor, first: int) -> Tensor:
+        """(..., D) image vectors -> (..., n) in [0, 1], for name `first` and the n - 1 next ones."""
 
 
 class OwnMatcher:
@@ -36,9 +40,10 @@ class OwnMatcher:
         self._match, self._embeddings = match, embeddings
         self.count = len(embeddings)
 
-    def probabilities(self, vectors: Tensor, names: slice) -> Tensor:
+    def probabilities(self, vectors: Tensor, first: int) -> Tensor:
         """(..., D) -> (..., n) in [0, 1]."""
-        return self._match(vectors, self._embeddings[names])
+        names = self._embeddings[first : first + BLOCK]
+        return self._match(vectors, _filled(names))[..., : len(names)]
 
 
 class BackgroundMatcher:
@@ -49,16 +54,24 @@ class BackgroundMatcher:
 
     def __init__(self, embeddings: Tensor, background: Tensor, temperature: float, same: float = 0.97) -> None:
         self._embeddings, self._background, self._temperature = embeddings, background, temperature
-        self._rival = embeddings @ background.T < same  # (K, words)
+        self._same = same
         self.count = len(embeddings)
 
-    def probabilities(self, vectors: Tensor, names: slice) -> Tensor:
+    def probabilities(self, vectors: Tensor, first: int) -> Tensor:
         """(..., D) -> (..., n) in [0, 1]."""
-        own = vectors @ self._embeddings[names].T / self._temperature  # (..., n)
+        names = self._embeddings[first : first + BLOCK]
+        own = vectors @ _filled(names).T / self._temperature  # (..., BLOCK)
         others = vectors @ self._background.T / self._temperature  # (..., words)
-        weights = torch.where(self._rival[names], 0.0, -torch.inf)  # (n, words)
-        columns = [torch.logsumexp(others + rivals, dim=-1) for rivals in weights.to(others)]
-        return torch.sigmoid(own - torch.stack(columns, dim=-1))
+        columns = []
+        for index, name in enumerate(names):
+            rivals = self._background @ name < self._same  # (words,)
+            columns.append(own[..., index] - torch.logsumexp(others[..., rivals], dim=-1))
+        return torch.sigmoid(torch.stack(columns, dim=-1))
+
+
+def _filled(names: Tensor) -> Tensor:
+    """(n, D) -> (BLOCK, D), zeros below."""
+    return torch.nn.functional.pad(names, (0, 0, 0, BLOCK - len(names)))
 
 
 def make_matcher(backbone: VLMBackbone, embeddings: Tensor) -> Matcher:

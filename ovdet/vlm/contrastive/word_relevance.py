@@ -24,7 +24,7 @@ from ovdet.vlm.contrastive.sentence_tower import SentenceTower
 
 TABLE = Path(__file__).with_name("imagenet_words.json")
 VECTORS = Path(__file__).with_name("imagenet_words_vectors.npz")
-_TEMPLATE = re.compile(r"^(this is |there is |itap of |an? ([a-z-]+ )?(photo|picture|image|painting) of )+")
+_TEMPLATE = re.compile(r"^(this is |there is |itap of |an? ([a-z-]+ )*(photo|picture|image|painting) of )+")
 _ARTICLE = re.compile(r"^(an?|the|one|my|many|some) ")
 _SCENE = re.compile(r" in the scene$")
 _PHRASE = re.compile(r" (of|with|in|on|at|for|from|by|that|which|and|under|near|behind|riding|wearing|holding) ")
