@@ -51,12 +51,12 @@ def pack(weight: Tensor, scales: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         a plane's byte j belongs to column 8 j + i.
     """
     lowest, highest = code_range(bits)
-    stored = scales.half()
-    codes = (weight.float().unflatten(1, (-1, GROUP)) / stored.float()[..., None]).round().clamp(lowest, highest)
+    # Trained numbers gather at the borders between codes: codes must come from the scales as trained, before fp16.
+    codes = (weight.float().unflatten(1, (-1, GROUP)) / scales.float()[..., None]).round().clamp(lowest, highest)
     codes = (codes.flatten(1) - lowest).to(torch.uint8).unflatten(1, (-1, 8))  # (R, C / 8, 8)
     places = torch.arange(8)
     planes = [(((codes >> bit) & 1) << places).sum(-1).to(torch.uint8) for bit in range(bits)]
-    return torch.stack(planes), stored
+    return torch.stack(planes), scales.half()
 
 
 def unpack(planes: Tensor, scales: Tensor) -> Tensor:

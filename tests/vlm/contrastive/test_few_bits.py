@@ -22,6 +22,17 @@ def test_one_number_read_by_hand():
     assert [(int(planes[bit, 1, 2]) >> 3) & 1 for bit in range(4)] == [1, 1, 0, 1]
 
 
+def test_numbers_at_the_border_of_two_codes_stay_on_their_side():
+    scales = torch.tensor([[0.0100037]])  # not a float16 number
+    border = 2.5 * scales
+    weight = torch.cat([border * (1 - 1e-5), border * (1 + 1e-5)], 1).repeat(1, GROUP // 2)
+    planes, stored = pack(weight, scales, bits=4)
+    assert stored.float() != scales
+    assert torch.equal(
+        (unpack(planes, stored) / stored.float()).round(), torch.tensor([[2.0, 3.0]]).repeat(1, GROUP // 2)
+    )
+
+
 @pytest.mark.parametrize("bits", [3, 4])
 def test_the_error_is_half_a_step_where_nothing_is_clipped(bits):
     weight = torch.randn(5, 4 * GROUP, generator=torch.Generator().manual_seed(0))

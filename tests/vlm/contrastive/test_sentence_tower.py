@@ -46,8 +46,10 @@ def test_finds_the_neighbours_that_the_teacher_finds(tower, reference):
     texts, vectors = reference
     ours = tower.encode(texts)
     similar = [(x @ x.T).fill_diagonal_(-1) for x in (ours, vectors)]
-    agreed = similar[0].argmax(1) == similar[1].argmax(1)
-    assert agreed.double().mean() >= 0.9
+    found = similar[0].argmax(1)
+    lost = similar[1].amax(1) - similar[1].gather(1, found[:, None])[:, 0]  # of the teacher's similarity
+    assert (lost == 0).double().mean() >= 0.85
+    assert lost.max() < 0.06
     index = {text: i for i, text in enumerate(texts)}
     for a, b in {"kitten": "cat", "puppy": "dog", "sofa": "couch", "automobile": "car", "pony": "horse"}.items():
         assert similar[0][index[a]].argmax() == index[b]
