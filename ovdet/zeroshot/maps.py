@@ -97,7 +97,9 @@ def name_maps(
     """
     rows, columns = grid_size(size_hw, config)
     for first in range(0, matcher.count, matching.BLOCK):
-        cells = [[matcher.probabilities(view.vectors, first).cpu().numpy() for view in views] for views in looks]
+        cells = [
+            [matcher.probabilities(view.vectors, first).float().cpu().numpy() for view in views] for views in looks
+        ]
         peaks = np.max([part.max(axis=(0, 1)) for parts in cells for part in parts], axis=0)  # (names,)
         for index in np.flatnonzero(peaks >= least):
             maps = [
