@@ -292,6 +292,7 @@ class FakeCamera:
         self.count += 1
         if self.count == 4:
             signal.raise_signal(signal.SIGINT)
+        assert self.count < 100, "Ctrl-C did not stop the camera"
         return True, np.full((48, 64, 3), (30, 30, 220), np.uint8)  # red, as OpenCV orders it
 
     def release(self):
