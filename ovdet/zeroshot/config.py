@@ -47,7 +47,7 @@ class ZeroShotConfig:
     cut_sure: float = 0.6
     cut_never: float = 0.05
     cut_trust: float = 0.7
-    score_threshold: float = 0.5
+    score_threshold: float = 0.4
 
     def __post_init__(self) -> None:
         if len(self.view_sides) < 3 or list(self.view_sides) != sorted(set(self.view_sides)):

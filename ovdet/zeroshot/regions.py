@@ -16,12 +16,15 @@ class Region:
 
     Attributes:
         box: left, top, right, bottom in cells, edges at whole numbers.
-        score: in [0, 1].
+        peak: highest value of its map, in [0, 1].
+        score: geometric mean of the peak and the mean over its cells: a thing convinces as a whole, a
+            mistake mostly in one spot.
         cells: (rows, columns) bool, which cells it covers.
         likely: (rows, columns) float32, the map it was cut from, 1 at the peak.
     """
 
     box: tuple[int, int, int, int]
+    peak: float
     score: float
     cells: np.ndarray
     likely: np.ndarray
@@ -48,10 +51,10 @@ def find_regions(maps: np.ndarray, config: ZeroShotConfig, least: float) -> list
 
     def worth(region: Region) -> float:
         left, top, right, bottom = region.box
-        return region.score * (float(everywhere[top:bottom, left:right].sum()) / total) ** config.wholeness
+        return region.peak * (float(everywhere[top:bottom, left:right].sum()) / total) ** config.wholeness
 
     candidates.sort(key=worth, reverse=True)  # stable: of equals the coarser and larger stays first
-    kept = resolve_overlaps(candidates, config)
+    kept = [region for region in resolve_overlaps(candidates, config) if region.score >= least]
     return sorted(kept, key=lambda region: -region.score)
 
 
@@ -70,9 +73,10 @@ def _cut(fused: np.ndarray, threshold: float, config: ZeroShotConfig, least: flo
     for label in range(1, count):
         left, top, width, height, area = (int(value) for value in facts[label])
         cells = labels == label
-        score = float(fused[cells].max())
-        if area >= config.least_cells and score >= max(least, config.apart * float(fused.max())):
-            regions.append(Region((left, top, left + width, top + height), score, cells, fused / score))
+        peak = float(fused[cells].max())
+        if area >= config.least_cells and peak >= max(least, config.apart * float(fused.max())):
+            score = (peak * float(fused[cells].mean())) ** 0.5
+            regions.append(Region((left, top, left + width, top + height), peak, score, cells, fused / peak))
     return regions
 
 

@@ -15,7 +15,7 @@ def blob(grid_hw, centre, radius, rim=0.3):
     likely = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * radius**2)).astype(np.float32)
     cells = likely >= rim
     rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
-    return Region((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), 1.0, cells, likely)
+    return Region((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), 1.0, 1.0, cells, likely)
 
 
 def disc(size_hw, centre, radius):

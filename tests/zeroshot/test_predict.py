@@ -47,7 +47,7 @@ def test_finds_the_cat_and_nothing_else(detector, cat):
     (result,) = detect(detector, [cat], NAMES)
     assert set(result.names) == {"cat"}
     assert iou(result.boxes_xyxy[0], CAT_XYXY) > 0.5
-    assert result.scores[0] > 0.8 and result.model == "imagenet-words" and result.source is None
+    assert result.scores[0] > 0.6 and result.model == "imagenet-words" and result.source is None
     assert result.size_hw == cat.shape[:2]
 
 

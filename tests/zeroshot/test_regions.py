@@ -25,7 +25,8 @@ def test_one_thing_is_one_region_around_its_peak():
     maps = np.stack([bump((40, 60), (20, 30), 5)] * 5)
     (region,) = find_regions(maps, CONFIG, 0.3)
     left, top, right, bottom = region.box
-    assert region.score == pytest.approx(1)
+    assert region.peak == pytest.approx(1)
+    assert region.score == pytest.approx(float(maps[0][region.cells].mean()) ** 0.5, abs=1e-5)
     assert (left + right) / 2 == pytest.approx(30.5) and (top + bottom) / 2 == pytest.approx(20.5)
     assert region.cells[20, 30] and not region.cells[0, 0] and region.likely.max() == pytest.approx(1)
     radius = 5 * np.sqrt(-2 * np.log(min(CONFIG.rims)))  # where the hill falls to the lowest rim
@@ -36,7 +37,7 @@ def test_two_things_far_apart_are_two_regions():
     hills = bump((40, 80), (20, 20), 4) + bump((40, 80), (20, 60), 4, 0.8)
     regions = find_regions(np.stack([hills] * 5), CONFIG, 0.3)
     assert [round((r.box[0] + r.box[2] - 1) / 2) for r in regions] == [20, 60]
-    assert [r.score for r in regions] == pytest.approx([1, 0.8])
+    assert [r.peak for r in regions] == pytest.approx([1, 0.8], abs=1e-3)
 
 
 def test_what_one_size_alone_sees_is_nothing():
@@ -55,9 +56,12 @@ def test_a_small_thing_shows_in_the_fine_sizes_alone():
 def test_best_first_and_never_below_the_threshold():
     heights = (0.7, 0.9, 0.5, 1.0, 0.65)
     hills = sum(bump((20, 100), (10, 10 + 20 * k), 2, height) for k, height in enumerate(heights))
-    regions = find_regions(np.stack([hills] * 5), CONFIG, 0.6)
-    scores = [region.score for region in regions]
-    assert scores == pytest.approx([1.0, 0.9, 0.7, 0.65])
+    everything = find_regions(np.stack([hills] * 5), CONFIG, 0.0)
+    scores = [region.score for region in everything]
+    assert [region.peak for region in everything] == pytest.approx([1.0, 0.9, 0.7, 0.65, 0.5], abs=1e-3)
+    assert scores == sorted(scores, reverse=True)
+    best = find_regions(np.stack([hills] * 5), CONFIG, scores[2])
+    assert [region.score for region in best] == scores[:3]
 
 
 @pytest.mark.parametrize(
