@@ -21,6 +21,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder, MaxIoUAssigner, RandomSampler
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ovdet.errors import InputError
@@ -88,7 +89,8 @@ def _records_recipe(builder: Callable[..., ViLDModel]) -> Callable[..., ViLDMode
 
     @wraps(builder)
     def build(*arguments: Any, **named: Any) -> ViLDModel:
-        model = builder(*arguments, **named)
+        with DefaultScope.overwrite_default_scope("mmdet"):  # a Runner of this process may have set another
+            model = builder(*arguments, **named)
         given = signature(builder).bind(*arguments, **named)
         given.apply_defaults()
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in given.arguments.items()}

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmdet.models.losses import L1Loss, SmoothL1Loss
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ovdet.errors import InputError
@@ -96,6 +97,13 @@ def test_group_norm_leaves_no_batch_statistics():
 def test_nonsense_is_refused(arguments):
     with pytest.raises(InputError):
         vild_tiny(**arguments)
+
+
+def test_a_foreign_default_scope_does_not_matter():
+    with DefaultScope.overwrite_default_scope("mmengine"):  # what a Runner without a default_scope leaves behind
+        model = vild_tiny("text")
+        assert DefaultScope.get_current_instance().scope_name == "mmengine"
+    assert model.recipe["arguments"]["variant"] == "text"
 
 
 def test_sizes_scale_down():
