@@ -49,7 +49,8 @@ def select_detections(
     limit = min(max(FIRST_CANDIDATES, max_dets), enough)
     while True:
         positions, scores, labels, cut_off = best_candidates(len(boxes_xyxy), score_rows, classes, score_thr, limit)
-        keep = batched_nms(boxes_xyxy[positions].float(), scores, labels, nms_iou)[:max_dets]
+        # torchvision parts classes by shifting boxes; in float32 the 10,000th class would be shifted off its pixels
+        keep = batched_nms(boxes_xyxy[positions].double(), scores.double(), labels, nms_iou)[:max_dets]
         if len(keep) == max_dets or not cut_off or limit >= enough:
             return positions[keep], scores[keep], labels[keep]
         limit = min(4 * limit, enough)

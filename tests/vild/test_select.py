@@ -48,6 +48,19 @@ def test_suppression_on_shared_boxes_by_brute_force(most):  # acceptance 15: 20 
     assert torch.equal(kept, torch.from_numpy(scores)[positions, labels])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_does_not_depend_on_a_classs_place(seed):  # acceptance 16: small boxes far from the origin
+    generator = np.random.default_rng(seed)
+    corner = 1200 + generator.uniform(0, 20, (30, 2))
+    boxes = np.concatenate([corner, corner + generator.uniform(4, 10, (30, 2))], axis=1).astype(np.float32)
+    column = generator.random(30, dtype=np.float32)
+    expected = [row for row, _ in brute_force(boxes.tolist(), column[:, None], 0.0, 0.5, 30)]
+    for label in (0, 9_999):
+        scores = np.zeros((30, 10_000), dtype=np.float32)
+        scores[:, label] = column
+        assert run(boxes, scores, score_thr=0.0, nms_iou=0.5, max_dets=30)[0].tolist() == expected
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), block=st.integers(1, 200), first=st.integers(1, 50), most=st.integers(1, 60))
 def test_the_prefilter_never_changes_the_answer(seed, block, first, most):  # acceptance 15
