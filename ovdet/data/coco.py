@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
         The file's object, with "images", "annotations" and "categories" (ids and names unique).
 
     Raises:
-        InputError: the file is missing, is no JSON object, lacks a list, or names a category or picture twice.
+        InputError: the file is missing, is no JSON object, lacks a list, names a category or picture twice, or has a
+            box or size that is no numbers, or an object of a category that it does not list.
     """
     try:
         content = json.loads(Path(path).read_bytes())
@@ -44,6 +46,10 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             if row[key] in seen:
                 raise InputError(f"{path}: {field}[{index}] repeats the {key} {row[key]!r}")
             seen.add(row[key])
+    listed = {row["id"] for row in content["categories"]}
+    for index, row in enumerate(content["annotations"]):
+        if row["category_id"] not in listed:
+            raise InputError(f"{path}: annotations[{index}] is of an unlisted category {row['category_id']!r}")
     return content
 
 
@@ -132,6 +138,11 @@ class OpenVocabularyDataset(BaseDataset):
                 raise InputError(f"{self.ann_file}: annotations[{index}] is of an unknown picture {row['image_id']!r}")
             label = label_of.get(row["category_id"])
             instance = None if label is None else _instance(row, label, picture)
+            if instance is not None and "mask" not in instance and self._wants_masks:
+                raise InputError(
+                    f'{self.ann_file}: annotations[{index}] has no "segmentation", which the pipeline asks for; '
+                    "without masks, load with with_mask=False and build the model with with_mask=False"
+                )
             if instance is not None:
                 picture["instances"].append(instance)
         return [pictures[key] for key in sorted(pictures)]
@@ -159,6 +170,10 @@ class OpenVocabularyDataset(BaseDataset):
         if isinstance(idx, Draw):
             seed_everything(self.seed, idx.number)
         return super().prepare_data(int(idx))
+
+    @property
+    def _wants_masks(self) -> bool:
+        return any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
 
     def _picture(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
         file_name = row.get("file_name") or str(row.get("coco_url", "")).removeprefix(_COCO_HOST)
@@ -195,8 +210,22 @@ def _check_rows(path: str | Path, field: str, rows: Sequence[Any], keys: Sequenc
         missing = [key for key in keys if not isinstance(row, dict) or key not in row]
         if missing:
             raise InputError(f'{path}: {field}[{index}] has no "{missing[0]}"')
-        if field == "annotations" and len(row["bbox"]) != 4:
-            raise InputError(f"{path}: annotations[{index}].bbox must be [left, top, width, height], got {row['bbox']}")
+        if field == "annotations" and not _is_box(row["bbox"]):
+            raise InputError(
+                f"{path}: annotations[{index}].bbox must be [left, top, width, height] in pixels, got {row['bbox']!r}"
+            )
+        if field == "images" and not all(_is_number(row[key]) and row[key] > 0 for key in ("height", "width")):
+            raise InputError(
+                f"{path}: images[{index}] must have height and width in pixels, got {row['height']!r}, {row['width']!r}"
+            )
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _check_names(path: str | Path, expected: Sequence[str], found: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
+import math
 import random
 
 import numpy as np
 import pytest
+from mmdet.datasets.transforms import LoadAnnotations
 
 from ovdet.data.coco import OpenVocabularyDataset, read_annotations
 from ovdet.data.sampling import Draw
@@ -59,6 +61,11 @@ def test_mismatched_names_are_refused_in_one_sentence(annotations, write):
         (lambda a: a["categories"].append({"id": 9, "name": "cat"}), r"categories\[2\] repeats the name 'cat'"),
         (lambda a: a["annotations"][1].pop("bbox"), r'annotations\[1\] has no "bbox"'),
         (lambda a: a["annotations"][2].update(bbox=[1, 2, 3]), r"annotations\[2\].bbox must be"),
+        (lambda a: a["annotations"][2].update(bbox=None), r"annotations\[2\].bbox must be .* got None"),
+        (lambda a: a["annotations"][2].update(bbox=["1", 2, 3, 4]), r"annotations\[2\].bbox must be"),
+        (lambda a: a["annotations"][2].update(bbox=[math.nan, 2, 3, 4]), r"annotations\[2\].bbox must be"),
+        (lambda a: a["annotations"][2].update(category_id=4), r"annotations\[2\] is of an unlisted category 4"),
+        (lambda a: a["images"][2].update(height="50"), r"images\[2\] must have height and width"),
         (lambda a: a["annotations"][0].update(image_id=99), r"annotations\[0\] is of an unknown picture 99"),
         (lambda a: a["images"][1].pop("file_name"), r'images\[1\] has neither "file_name"'),
         (lambda a: a["annotations"].clear(), "no picture with a box of a base class"),
@@ -68,6 +75,13 @@ def test_damaged_annotations_are_named(annotations, write, damage, message):
     damage(annotations)
     with pytest.raises(InputError, match=message):
         OpenVocabularyDataset(write(annotations), base_only=True)
+
+
+def test_missing_masks_are_named(annotations, write):
+    path = write(annotations)
+    with pytest.raises(InputError, match=r'annotations\[0\] has no "segmentation"'):
+        OpenVocabularyDataset(path, pipeline=[dict(type=LoadAnnotations, with_bbox=True, with_mask=True)])
+    assert len(OpenVocabularyDataset(path, pipeline=[dict(type=LoadAnnotations, with_bbox=True)])) == 3
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path, write):
