@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ovdet.results import Detections
@@ -155,11 +155,17 @@ class ShowHook(Hook):
         self.out.mkdir(parents=True, exist_ok=True)
         names = runner.test_dataloader.dataset.metainfo["classes"]
         for sample in outputs or ():
-            with Image.open(sample.img_path) as opened:
-                image = np.asarray(opened.convert("RGB"))
+            image = _as_annotated(sample.img_path, tuple(sample.ori_shape[:2]))
             found = as_detections(sample.pred_instances, names, image.shape[:2])
             drawn = found[found.scores >= self.score].draw(image)
             Image.fromarray(drawn).save(self.out / f"{sample.img_id}_{Path(sample.img_path).stem}.jpg")
+
+
+def _as_annotated(path: str, size_hw: tuple[int, int]) -> np.ndarray:
+    """The picture (H, W, 3) RGB, turned by its EXIF tag unless that is not the size that was detected on."""
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        return np.asarray((upright if upright.size == size_hw[::-1] else opened).convert("RGB"))
 
 
 def as_detections(found: Any, names: Sequence[str], size_hw: tuple[int, int]) -> Detections:

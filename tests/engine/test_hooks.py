@@ -157,8 +157,20 @@ def test_instances_become_detections():
 def test_pictures_are_drawn(runner, tmp_path):
     path = tmp_path / "picture.png"
     Image.new("RGB", (16, 12), (90, 90, 90)).save(path)
-    sample = SimpleNamespace(img_path=str(path), img_id=7, pred_instances=instances())
+    sample = SimpleNamespace(img_path=str(path), img_id=7, ori_shape=(12, 16), pred_instances=instances())
     runner.test_dataloader = loader(("ab", "cde"), (True, False))
     ShowHook(tmp_path / "shown").after_test_iter(runner, 0, outputs=[sample])
     with Image.open(tmp_path / "shown" / "7_picture.jpg") as drawn:
         assert np.ptp(np.asarray(drawn).reshape(-1, 3), axis=0).max() > 30
+
+
+@pytest.mark.parametrize("size", [(12, 16), (16, 12)])  # as stored: on its side, or annotated without a look at the tag
+def test_pictures_are_drawn_in_the_frame_of_the_annotations(runner, tmp_path, size):
+    path, tag = tmp_path / "picture.jpg", Image.Exif()
+    tag[0x0112] = 6
+    Image.new("RGB", size, (90, 90, 90)).save(path, exif=tag)
+    sample = SimpleNamespace(img_path=str(path), img_id=7, ori_shape=(12, 16), pred_instances=instances())
+    runner.test_dataloader = loader(("ab", "cde"), (True, False))
+    ShowHook(tmp_path / "shown").after_test_iter(runner, 0, outputs=[sample])
+    with Image.open(tmp_path / "shown" / "7_picture.jpg") as drawn:
+        assert drawn.size == (16, 12)
