@@ -1,7 +1,7 @@
 """Fetch the sticker artists' packages, render them and pack them: python tools/data/pack_stickers.py --out DIR.
 
-Packages come from the npm registry by `npm pack` at pinned versions and digests; `pip install ovdet[stickers]` brings the
-renderer. With --vocabulary the committed names and splits (ovdet/data/stickers/vocabulary.json) are made anew as well.
+Packages come from the npm registry by `npm pack` at pinned versions and digests; `pip install ovdet[stickers]`
+brings the renderer. With --vocabulary the committed names and splits are made anew as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the names of the emoji standard to nameable things: what is dropped, merged, kept together, and split.
 
-The outcome is committed as `vocabulary.json`; `tools/data/pack_stickers.py --vocabulary` makes it anew. Sources: names and
-groups from unicode-emoji-json, tags from emojibase-data (both MIT).
+The outcome is committed as `vocabulary.json`; `tools/data/pack_stickers.py --vocabulary` makes it anew. Sources:
+names and groups from unicode-emoji-json, tags from emojibase-data (both MIT).
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ FAMILIES: tuple[tuple[str, ...], ...] = (
     ("fly", "mosquito", "honeybee"),
     ("crab", "lobster", "shrimp", "fried shrimp"),
     ("octopus", "squid"),
-    ("cherry blossom", "white flower", "hibiscus", "blossom", "rosette", "sunflower", "rose", "tulip", "lotus", "hyacinth"),
+    (
+        "cherry blossom", "white flower", "hibiscus", "blossom", "rosette", "sunflower", "rose", "tulip", "lotus",
+        "hyacinth",
+    ),
     ("evergreen tree", "Christmas tree", "tanabata tree"),
     ("herb", "shamrock", "four leaf clover", "seedling", "leafy green", "leaf fluttering in wind", "fallen leaf"),
     ("empty nest", "nest with eggs"),
