@@ -244,7 +244,14 @@ def pack(out: Path, downloads: Path, styles: list[str], renew_vocabulary: bool) 
     """Fetch, render and write; the index of the pack comes last, so that a pack is whole or none."""
     concepts, emoji = read_concepts(downloads)
     icons = {style: Icons(fetch(ARTISTS[style], downloads)) for style in dict.fromkeys(["noto", *styles])}
-    pairs = {style: list(drawings(icons[style], concepts, emoji, icons["noto"])) for style in styles}
+    pairs = {
+        style: [
+            pair
+            for pair in drawings(icons[style], concepts, emoji, icons["noto"])
+            if (style, pair[0]) not in curation.MISDRAWN
+        ]
+        for style in styles
+    }
     if renew_vocabulary:
         coverage = {row["name"]: {style for style in styles if row["name"] in dict(pairs[style])} for row in concepts}
         write_vocabulary(make_vocabulary(concepts, coverage))

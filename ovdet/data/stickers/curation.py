@@ -21,6 +21,19 @@ HELD_OUT_STYLES = {"twemoji": "mild", "openmoji": "hard"}
 DROPPED = frozenset({"globe with meridians", "map of Japan", "construction", "cricket game", "linked paperclips"})
 """Names in the five groups that are no things (or hardly drawn as one)."""
 
+MISDRAWN = frozenset(
+    {
+        ("fxemoji", "keyboard"),  # of a piano
+        ("fxemoji", "sunglasses"),  # on a face
+        ("fxemoji", "window"),  # of a program
+        ("fxemoji", "tram car"),  # a black block
+        ("noto-v1", "cricket"),  # the game
+        ("emojione", "cricket"),  # the game
+        ("openmoji", "scroll"),  # of a computer mouse
+    }
+)
+"""(style, concept) whose drawing shows something else; found by looking at all of them."""
+
 MERGED: dict[str, tuple[str, ...]] = {
     "car": ("automobile", "oncoming automobile"),
     "bus": ("bus", "oncoming bus"),
@@ -36,6 +49,7 @@ MERGED: dict[str, tuple[str, ...]] = {
     "corn": ("ear of corn",),
     "cheese": ("cheese wedge",),
     "gift": ("wrapped gift",),
+    "pistol": ("water pistol",),
     "ladybug": ("lady beetle",),
     "ice cream": ("ice cream", "soft ice cream"),
     "globe": ("globe showing Europe-Africa", "globe showing Americas", "globe showing Asia-Australia"),

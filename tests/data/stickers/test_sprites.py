@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ovdet.data.stickers.sprites import LEVELS, SpriteKey, SpritePack, tight
+from ovdet.data.stickers.sprites import LEVELS, ArtistRecord, SpriteKey, SpritePack, SpriteSheet, tight, write_sheet
 from ovdet.errors import InputError
 
 
@@ -78,3 +78,11 @@ def test_damage_is_told(pack_folder, tmp_path, monkeypatch):
 def test_the_environment_names_the_pack(pack_folder, monkeypatch):
     monkeypatch.setenv("OVDET_STICKERS", str(pack_folder))
     assert "ring" in SpritePack().concepts
+
+
+def test_equal_drawings_give_equal_sheets(tmp_path):
+    artist = ArtistRecord("none", "1", "sha512-none", "the tests", "https://example.org", "CC0-1.0", "")
+    picture = np.full((128, 128, 4), 200, np.uint8)
+    sheet = SpriteSheet("one", artist, ("square",), ("square",), (picture,))
+    rows = [write_sheet(tmp_path / name, sheet) for name in ("a", "b")]
+    assert rows[0] == rows[1] and rows[0]["licence"] == "CC0-1.0" and rows[0]["sprites"] == 1
