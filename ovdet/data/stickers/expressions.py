@@ -154,19 +154,20 @@ def referring_expressions(graph: SceneGraph, mentioned: Sequence[bool] | None = 
             found.setdefault(text, Expression(text, kind, (index,), graph.box_of([index])))
 
     names = list(dict.fromkeys(name for name, flag in zip(graph.names, said, strict=True) if flag))
+    anchors = _anchors(graph, said)
+    beside = {(anchor, relation): graph.related(relation, anchor) for anchor in anchors for relation in RELATIONS}
+    colours = {word: graph.coloured(word) for word in WORDS}
     for name in names:
         named = graph.named(name)
         offer(f"the {name}", "name", named)
-        for word in WORDS:
-            offer(f"the {word} {name}", "colour", named, graph.coloured(word))
+        for word, coloured in colours.items():
+            offer(f"the {word} {name}", "colour", named, coloured)
         if np.count_nonzero(named == YES) > 1:
             for word in SUPERLATIVES:
                 offer(f"the {word} {name}", "superlative", named, graph.extreme(word, named))
-        for anchor in _anchors(graph, said):
+        for (anchor, relation), answers in beside.items():
             if graph.names[anchor] != name:
-                for relation in RELATIONS:
-                    text = f"the {name} {relation} the {graph.names[anchor]}"
-                    offer(text, "relation", named, graph.related(relation, anchor))
+                offer(f"the {name} {relation} the {graph.names[anchor]}", "relation", named, answers)
     return list(found.values())
 
 
@@ -182,10 +183,11 @@ def region_texts(graph: SceneGraph, mentioned: Sequence[bool] | None = None) -> 
             texts.append(Expression(with_article(f"{colour} {name}"), "colour", (index,), graph.box_of([index])))
         place = f"{with_article(name)} {graph.place_of(index)}"
         texts.append(Expression(place, "place", (index,), graph.box_of([index])))
-    for index in indices:
-        for other in indices:
-            for relation in RELATIONS:
-                if index != other and graph.related(relation, other)[index] == YES and _near(graph, index, other):
+    for other in indices:
+        for relation in RELATIONS:
+            answers = graph.related(relation, other)
+            for index in indices:
+                if answers[index] == YES and _near(graph, index, other):
                     text = f"{with_article(graph.names[index])} {relation} {with_article(graph.names[other])}"
                     texts.append(Expression(text, "pair", (index, other), graph.box_of([index, other])))
     return texts

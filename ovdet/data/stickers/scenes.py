@@ -21,6 +21,9 @@ from ovdet.data.stickers.vocabulary import StickerVocabulary
 from ovdet.errors import InputError
 from ovdet.ops.masks import boxes_xyxy_of_masks
 
+_PATIENCE = 200
+"""Tries to place a first thing before giving up; with sensible configs the first one or two succeed."""
+
 
 @dataclass(frozen=True)
 class SceneConfig:
@@ -51,6 +54,8 @@ class SceneConfig:
             raise InputError(f"size_hw must be at least 32 pixels a side, got {self.size_hw}")
         if not 1 <= self.objects[0] <= self.objects[1]:
             raise InputError(f"objects must be at least 1 and in ascending order, got {self.objects}")
+        if not 0 < self.min_visible <= 1:
+            raise InputError(f"min_visible must be above 0 and at most 1, got {self.min_visible}")
         if not 8 <= self.long_side[0] <= self.long_side[1]:
             raise InputError(f"long_side must be at least 8 pixels and in ascending order, got {self.long_side}")
 
@@ -118,11 +123,12 @@ class StickerWorld:
         self.labels = np.flatnonzero([bool(drawings) for drawings in self._drawings])
         if not len(self.labels):
             raise InputError(f"none of the {len(vocabulary.names)} names is drawn by {', '.join(self.styles)}")
-        shown = set(self.labels.tolist())
-        self._relatives: dict[int, list[int]] = {}
-        for label in shown:
-            alike = [i for i, family in enumerate(vocabulary.families) if family == vocabulary.families[label]]
-            self._relatives[label] = [other for other in alike if other != label and other in shown]
+        by_family: dict[str, list[int]] = {}
+        for label in self.labels.tolist():
+            by_family.setdefault(vocabulary.families[label], []).append(label)
+        self._relatives = {
+            label: [other for other in alike if other != label] for alike in by_family.values() for label in alike
+        }
 
     def draw(self, rng: np.random.Generator) -> Scene:
         """Draw one scene, with at least one thing in it."""
@@ -138,8 +144,12 @@ class StickerWorld:
             key = self.choose_drawing(rng, label)
             patch = render_sprite(rng, self.pack.sprite(key, long_side), long_side, degrees)
             canvas.try_to_place(rng, patch, label, key, foot)
-        while not canvas.labels:
+        for _ in range(_PATIENCE):
+            if canvas.labels:
+                break
             self._place_one(rng, canvas)
+        else:
+            raise InputError(f"no thing can be placed so that enough of it is seen: {self.config}")
         if rng.random() < 0.15:
             canvas.try_to_cover(rng)
         return canvas.finish(rng)
@@ -208,8 +218,9 @@ class _Canvas:
             return False
         height, width = self.config.size_hw
         for _ in range(5):
-            left = round(rng.uniform(-0.2, width / patch.shape[1] - 0.8) * patch.shape[1])
-            top = round(rng.uniform(-0.2, height / patch.shape[0] - 0.8) * patch.shape[0])
+            slack_x, slack_y = width - 0.6 * patch.shape[1], height - 0.6 * patch.shape[0]  # a fifth may be cut off
+            left = round(-0.2 * patch.shape[1] + rng.random() * slack_x)
+            top = round(-0.2 * patch.shape[0] + rng.random() * slack_y)
             top = top if foot is None else round(foot) - patch.shape[0]
             area, seen = overlap(self.config.size_hw, patch.shape[:2], left, top)
             covered = np.bincount(self.owner[area][inside[seen]] + 1, minlength=len(self.labels) + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from ovdet.errors import InputError
@@ -47,17 +47,17 @@ class StickerVocabulary:
     concepts: tuple[Concept, ...]
     novel: frozenset[str]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """K names."""
         return tuple(concept.name for concept in self.concepts)
 
-    @property
+    @cached_property
     def families(self) -> tuple[str, ...]:
         """K names of families."""
         return tuple(concept.family for concept in self.concepts)
 
-    @property
+    @cached_property
     def base_mask(self) -> tuple[bool, ...]:
         """K flags: may training see the boxes?"""
         return tuple(concept.name not in self.novel for concept in self.concepts)

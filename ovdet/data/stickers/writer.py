@@ -5,6 +5,7 @@ Written in blocks: a run that was killed goes on where it stopped, and the same 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -83,7 +84,9 @@ def _plan(scenes: StickerScenes) -> dict[str, Any]:
         "split": world.vocabulary.split,
         "styles": list(world.styles),
         "grounds": [painter.__name__ for painter in world.grounds.painters],
-        "photographs": len(world.grounds.photographs),
+        "photographs": [
+            hashlib.sha256(np.ascontiguousarray(one)).hexdigest()[:16] for one in world.grounds.photographs
+        ],
         "config": str(world.config),
         "pack": world.pack.digest,
         "licences": {style: world.pack.records[style]["licence"] for style in world.styles},

@@ -123,8 +123,20 @@ def test_held_out_styles_are_kept_from_training(pack, shapes_vocabulary):
         ({"size_hw": (16, 64)}, "size_hw must be at least 32"),
         ({"objects": (5, 2)}, "objects must be"),
         ({"long_side": (4.0, 9.0)}, "long_side must be"),
+        ({"min_visible": 1.5}, "min_visible must be"),
     ],
 )
 def test_configs_that_make_no_sense_are_told(values, message):
     with pytest.raises(InputError, match=message):
         SceneConfig(**values)
+
+
+def test_things_may_be_larger_than_the_picture(make_world):
+    world = make_world(size_hw=(64, 64), long_side=(30.0, 200.0))
+    for index in range(20):
+        assert len(world.draw(np.random.default_rng(index)).labels) >= 1
+
+
+def test_scenes_that_cannot_be_are_told(make_world):
+    with pytest.raises(InputError, match="no thing can be placed so that enough of it is seen"):
+        make_world(min_pixels=10**6).draw(np.random.default_rng(0))

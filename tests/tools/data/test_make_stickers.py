@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovdet.data.stickers import sprites
 from ovdet.data.stickers.vocabulary import load_vocabulary
@@ -46,6 +47,21 @@ def test_it_writes_a_data_set(main, tmp_path, pack_folder):
     content = json.loads((tmp_path / "b" / "annotations.json").read_text())
     assert {row["style"] for row in content["annotations"]} == {"openmoji"}
     assert set(content["info"]["grounds"]) <= {"cells", "hills", "marble", "plaid"}
+
+
+def test_photographs_become_grounds(main, tmp_path, pack_folder):
+    (tmp_path / "photos").mkdir()
+    for shade in range(12):
+        Image.new("RGB", (50, 40), (shade, 0, 0)).save(tmp_path / "photos" / f"{shade}.png")
+    common = ["--pack", str(pack_folder), "--images", "6", "--names", "48-17", "--styles", "noto", "--side", "96"]
+    used = {}
+    for stream in ("train", "evaluation"):
+        more = ["--stream", stream, "--photographs", str(tmp_path / "photos")]
+        assert main(["--out", str(tmp_path / stream), *common, *more]) == 0
+        used[stream] = set(json.loads((tmp_path / stream / "annotations.json").read_text())["info"]["photographs"])
+    assert len(used["train"] | used["evaluation"]) == 12 and not used["train"] & used["evaluation"]
+    captions = (tmp_path / "train" / "captions.jsonl").read_text()
+    assert "in a photograph" in captions
 
 
 @pytest.mark.parametrize(
