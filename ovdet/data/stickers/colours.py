@@ -32,9 +32,9 @@ def _table() -> np.ndarray:
     )
     words[((hue >= 160) | (hue < 5)) & (value > 190) & (saturation < 140)] = WORDS.index("pink")
     dull = (saturation < 38) | ((value < 90) & (saturation < 80))
-    words[dull & (value >= 55)] = WORDS.index("gray")
+    words[dull] = WORDS.index("gray")
     words[(saturation < 30) & (value > 205)] = WORDS.index("white")
-    words[value < 55] = WORDS.index("black")
+    words[(value < 48) | (dull & (value < 75))] = WORDS.index("black")
     return words.astype(np.uint8)
 
 

@@ -34,7 +34,7 @@ def write_coco(out: str | Path, scenes: StickerScenes, *, progress: bool = False
     `OUT/images/*.png`, `OUT/annotations.json` (COCO; categories state "base" or "novel"), `OUT/captions.jsonl`,
     `OUT/regions.jsonl` and `OUT/expressions.jsonl` (one text a line, with `image_id`, `annotation_ids` and `bbox` as
     x, y, width, height), `OUT/splits.json` (names by split). Novel things of `base_only` scenes are in the pictures
-    but in no file.
+    but in no file; a scene with nothing to give away has no caption.
 
     Args:
         out: folder, made where it is missing.
@@ -163,7 +163,7 @@ def _texts(texts: dict[str, Any], image_id: int, ids: Sequence[int]) -> dict[str
         ]
 
     return {
-        "captions": [{"image_id": image_id, "text": texts["caption"]}],
+        "captions": [{"image_id": image_id, "text": texts["caption"]}] if ids else [],
         "regions": rows(texts["regions"]),
         "expressions": rows(texts["expressions"]),
     }

@@ -18,6 +18,8 @@ from ovdet.data.stickers.colours import WORDS, colour_shares
         ((250, 150, 190), "pink"),
         ((120, 70, 30), "brown"),
         ((20, 20, 22), "black"),
+        ((55, 58, 64), "black"),
+        ((95, 98, 100), "gray"),
         ((130, 130, 130), "gray"),
         ((250, 250, 250), "white"),
     ],

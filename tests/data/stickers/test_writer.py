@@ -58,9 +58,13 @@ def test_texts_point_at_annotations(world, tmp_path):
             assert row["bbox"] == [*corner, *((boxes[:, :2] + boxes[:, 2:]).max(axis=0) - corner)]
 
 
-def test_base_scenes_annotate_base_names_only(world, tmp_path):
-    path = write_coco(tmp_path, StickerScenes(world, 6, base_only=True))
+def test_base_scenes_annotate_base_names_only(make_world, tmp_path):
+    world = make_world(objects=(1, 2))
+    path = write_coco(tmp_path, StickerScenes(world, 30, base_only=True))
     content = json.loads(path.read_text())
+    annotated = {row["image_id"] for row in content["annotations"]}
+    assert {row["image_id"] for row in lines(tmp_path / "captions.jsonl")} == annotated
+    assert len(annotated) < len(content["images"]) == 30  # pictures with novel things alone are there all the same
     split = {row["id"]: row["split"] for row in content["categories"]}
     assert sorted(split.values()) == ["base"] * 4 + ["novel"] * 2
     assert {split[row["category_id"]] for row in content["annotations"]} == {"base"}
