@@ -1,5 +1,6 @@
-"""Readers and transforms of training and evaluation data: COCO-format detection with base and novel names.
+"""Readers and transforms of training and evaluation data.
 
-In:  annotation files, pictures, proposals.   Out: what mmdet's models take (`inputs`, `data_samples`).
-Read coco.py first, then splits.py; sampling.py makes runs repeatable; shapes.py generates a small data set.
+In:  annotation files and pictures, or a seed.   Out: what a training loop takes.
+Read coco.py first (detection with base and novel names), then transforms.py; `stickers/` is the offline world,
+shapes.py its tiny cousin for tests.
 """
