@@ -22,6 +22,8 @@ from ovdet.zeroshot.matching import make_matcher
 from ovdet.zeroshot.regions import find_regions
 
 logger = logging.getLogger(__name__)
+_warned: set[tuple[str, str]] = set()
+"""Backbones and names of which the user has been told, once a process, that one does not know the other."""
 
 
 class ZeroShotDetector:
@@ -53,13 +55,14 @@ class ZeroShotDetector:
         self.name = backbone.spec.name
 
     def embed(self, names: Sequence[str]) -> Tensor:
-        """Class embeddings (K, D) of K names, cached on disk; warns of names that the backbone cannot recognise."""
+        """Class embeddings (K, D) of K names, cached on disk; warns once of names that the backbone does not know."""
         own = hasattr(self.backbone, "match")
         embeddings = class_embeddings(self.backbone, names, templates="name" if own else "plain")
         knows = getattr(self.backbone, "knows", None)
         if knows is not None:
             for name, known in zip(names, knows(embeddings).tolist(), strict=True):
-                if known < 0.3:
+                if known < 0.3 and (self.name, name) not in _warned:
+                    _warned.add((self.name, name))
                     logger.warning("%s knows no class like %r and will hardly find it", self.name, name)
         return embeddings
 
