@@ -153,7 +153,7 @@ def _spell_out(text: str, path: Path | None) -> str:
     """Write letters that the font lacks in letters that it has."""
     written, unwritten = [], []
     for letter in text:
-        if letter.isascii() or (path is not None and _covers(path, _visible(letter))):
+        if letter.isascii() or (path is not None and _covers(path, {letter})):
             written.append(letter)
             continue
         base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()

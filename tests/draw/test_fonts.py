@@ -87,6 +87,12 @@ def test_what_no_font_has_is_written_out_and_said_once(own_fonts, caplog):
     assert fonts.typeset("ｃａｔ", 20).text == "cat"  # full-width letters have a base
 
 
+def test_marks_that_no_font_has_do_not_become_boxes(own_fonts):
+    table = TTFont(USUAL).getBestCmap()
+    text = fonts.typeset("\u0938\u094d\u0924\u0947 0.5", 20).text  # Devanagari letters, each with a mark
+    assert text == "U+0938 U+0924 0.5" and all(ord(letter) in table for letter in text)
+
+
 def test_without_dejavu_and_system_fonts_pillow_s_own_font_serves(own_fonts, monkeypatch):
     monkeypatch.setattr(fonts, "_usual_font", lambda: None)
     typeset = fonts.typeset("café 猫", 20)
