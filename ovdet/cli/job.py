@@ -178,7 +178,7 @@ class Job:
 
     def _video(self, source: Source) -> None:
         """Look at each frame as it is read; the drawn video is whole also if Ctrl-C ends it early."""
-        stem = self._stems.claim(f"camera{source.path}" if source.kind == "camera" else source.path.stem)
+        stem = self._stems.claim(f"camera{source.path}" if source.kind == "camera" else source.path.stem, video=True)
         path = None if self.options.no_save else self._free_of_inputs(self.options.out / f"{stem}.mp4")
         found: Counter[str] = Counter()
         frames, start = 0, time.perf_counter()
@@ -259,13 +259,31 @@ class StemBook:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._videos: set[str] = set()
+        self._numbered: set[str] = set()  # "clip" if "clip_000012" is taken, as a frame of clip would be called
 
-    def claim(self, stem: str) -> str:
-        """The stem itself if it is free, else with a number; case makes no difference, as on many file systems."""
+    def claim(self, stem: str, *, video: bool = False) -> str:
+        """The stem itself if it is free, else with a number; case makes no difference, as on many file systems.
+
+        A video takes the names of its frames too: see `Place.frame_stem`.
+        """
         candidates = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        chosen = next(name for name in candidates if name.casefold() not in self._taken)
+        chosen = next(name for name in candidates if self._is_free(name.casefold(), video))
         self._taken.add(chosen.casefold())
+        self._numbered.add(_without_frame(chosen.casefold()))
+        if video:
+            self._videos.add(chosen.casefold())
         return chosen
+
+    def _is_free(self, name: str, video: bool) -> bool:
+        is_frame = _without_frame(name) in self._videos or (video and name in self._numbered)
+        return name not in self._taken and not is_frame
+
+
+def _without_frame(stem: str) -> str:
+    """What comes before a frame's number: "clip" of "clip_000012", nothing of "photo"."""
+    match = re.fullmatch(r"(.+)_\d{6,}", stem, re.DOTALL)
+    return match[1] if match else ""
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
