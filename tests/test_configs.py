@@ -165,6 +165,17 @@ def test_stored_proposals_come_through_the_distillation_pipeline(name, shapes, t
     assert ((sample.proposals.bboxes >= 0) & (sample.proposals.bboxes <= limit)).all()
 
 
+@pytest.mark.parametrize("name", ["r50_coco_vild", "r50_lvis_vild", "r50_lvis_detpro_ensemble"])
+def test_no_padding_counts_as_picture(name, shapes):
+    """The teacher crops within img_shape, and mmdet's Pad would put black there (the shapes' ground is bright)."""
+    dataset = dataset_of(load_config(CONFIGS / "vild" / f"{name}.py"), shapes)
+    for number in range(6):
+        sample = dataset[Draw(0, number)]
+        height, width = sample["data_samples"].img_shape
+        assert sample["inputs"].shape == (3, height, width)
+        assert sample["inputs"][:, -1].amax() > 0 and sample["inputs"][:, :, -1].amax() > 0
+
+
 def test_the_official_learning_rate():
     """Warm-up 0.0032 -> 0.32 over 1000 steps, a tenth at 162,000 and at 171,000, no third drop."""
     config = load_config(CONFIGS / "vild" / "r50_lvis_ensemble.py")

@@ -1,11 +1,13 @@
 """Open-vocabulary LVIS v1, 866 base classes (frequent, common), 337 novel (rare), boxes and masks: data and runtime.
 
 data/lvis/lvis_v1_{train,val}.json, as published, and data/coco/{train2017,val2017}: LVIS says in `coco_url` which
-picture lies where. Large-scale jitter as in the official recipe; rare annotations are left out of training.
+picture lies where. Large-scale jitter as in the official recipe; rare annotations are left out of training. The model
+pads with the mean colour, as the official code does, but only to the batch's largest picture: mmdet's `Pad` would pad
+with black and count it as picture, for the RPN and for the teacher's crops.
 """
 
 from mmcv.transforms import RandomResize
-from mmdet.datasets.transforms import FilterAnnotations, LoadAnnotations, Pad, RandomCrop, RandomFlip, Resize
+from mmdet.datasets.transforms import FilterAnnotations, LoadAnnotations, RandomCrop, RandomFlip, Resize
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.runner import LogProcessor, TestLoop, ValLoop
@@ -24,7 +26,6 @@ train_pipeline = [
     dict(type=RandomResize, scale=(1024, 1024), ratio_range=(0.1, 2.0), resize_type=Resize, keep_ratio=True),
     dict(type=RandomCrop, crop_size=(1024, 1024), allow_negative_crop=True),
     dict(type=FilterAnnotations, min_gt_bbox_wh=(1e-2, 1e-2)),
-    dict(type=Pad, size=(1024, 1024)),
     dict(type=PackDetection),
 ]
 distill_pipeline = [
@@ -36,7 +37,6 @@ distill_pipeline = [
     dict(type=RandomCrop, crop_size=(1024, 1024), allow_negative_crop=True),
     dict(type=FilterAnnotations, min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type=TransformProposals),
-    dict(type=Pad, size=(1024, 1024)),
     dict(type=PackDetection),
 ]
 test_pipeline = [

@@ -1,9 +1,9 @@
 """ViLD-ensemble (w = 0.5) R50-FPN, CLIP ViT-B/32, LVIS v1, official recipe.
 
-tools/dist_train.sh configs/vild/r50_lvis_ensemble.py 8
+tools/dist_train.sh configs/vild/r50_lvis_ensemble.py 8 --auto-scale-lr
 Paper, mask AP: rare 16.6, common 24.6, frequent 30.3, all 25.5 (released checkpoint 18.0 / 24.7 / 30.6 / 25.9).
-180,000 steps of 256 pictures from scratch (46 million pictures, 460 epochs). With fewer pictures a step add
---auto-scale-lr and lengthen the schedule likewise.
+180,000 steps of 256 pictures from scratch (46 million pictures, 460 epochs); lr 0.32 is for these. The command's steps
+are of 16, so --auto-scale-lr makes it 0.02; for as many pictures lengthen the schedule 16 times.
 The teacher embeds the RPN's own best boxes on the fly. The paper's 300 fixed proposals come from a file instead:
 `distill_pipeline` of the base as the training data's pipeline, and no teacher.
 Here: not trained yet; builds and steps on CPU (tests/test_configs.py).
