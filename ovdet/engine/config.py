@@ -43,7 +43,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         options: dotted field -> value, as of `--cfg-options`; list items by number ("custom_hooks.0.templates").
 
     Raises:
-        InputError: there is no such file, it does not run, or a field is unknown (the nearest is suggested).
+        InputError: there is no such file, it does not run or has no model, or a field is unknown (the nearest is suggested).
     """
     if not Path(path).is_file():
         raise InputError(f"there is no config {path}")
@@ -52,6 +52,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except Exception as error:
         # A config is code: whatever it may raise is its author's mistake, and is told as such.
         raise InputError(f"the config {path} does not load: {type(error).__name__}: {error}") from error
+    if "model" not in config:
+        raise InputError(f"{path} is no config of a detector: it has no `model`")
     for key in options or {}:
         _check_field(config, key)
     if options:

@@ -52,6 +52,9 @@ def test_a_missing_or_broken_config_is_told(tmp_path):
     (tmp_path / "wrong.py").write_text("from mmengine.runner import TestLoop\nx = y\n")
     with pytest.raises(InputError, match="does not load: NameError"):
         load_config(tmp_path / "wrong.py")
+    (tmp_path / "data.json").write_text('{"images": []}')
+    with pytest.raises(InputError, match=r"data\.json is no config of a detector: it has no `model`"):
+        load_config(tmp_path / "data.json")
 
 
 def test_one_seed_reaches_runner_data_and_sampler():
