@@ -132,7 +132,7 @@ class Detector:
         options = {"score_threshold": score, "max_dets": max_dets, "masks": masks}
         if isinstance(source, str | Path | Image.Image | np.ndarray):
             return next(self._stream([source], names, options, 1, color))
-        if isinstance(source, Tensor) or not isinstance(source, Iterable):
+        if isinstance(source, Tensor | bytes | bytearray) or not isinstance(source, Iterable):
             raise InputError(
                 f"a picture must be a path, a PIL image or a (H, W, 3) uint8 array, got {type(source).__name__}; "
                 "turn a tensor into an array first"

@@ -143,6 +143,7 @@ def test_wrong_names(detector, picture, names, sentence):
     ("source", "sentence"),
     [
         (torch.zeros(3, 8, 8), "tensor"),
+        (b"picture.jpg", "path, a PIL image .* got bytes"),
         (42, "must be a path"),
         ([None], "must be a path"),
         ("gone.jpg", "no file gone.jpg"),

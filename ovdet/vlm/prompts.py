@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,8 @@ def check_names(names: Sequence[str]) -> list[str]:
     """
     if isinstance(names, str):
         raise InputError(f"class names must be a list of names, got the one text {names!r}; split it first")
+    if not isinstance(names, Iterable) or isinstance(names, set | frozenset):  # a set has no order for labels to index
+        raise InputError(f"class names must be a list of names, got {type(names).__name__}")
     names = list(names)
     if not names:
         raise InputError("the list of class names is empty; give at least one name")

@@ -224,3 +224,9 @@ def test_the_label_is_the_index_into_the_callers_list(tiny_clips, tmp_path_facto
     scores = pictures @ class_embeddings(clip, names, cache_dir=home).T
     torch.testing.assert_close(scores, expected[:, list(order)], atol=1e-6, rtol=0)
     assert [names[label] for label in scores.argmax(dim=1)] == [NAMES[label] for label in expected.argmax(dim=1)]
+
+
+@pytest.mark.parametrize("names", [None, 3, {"cat", "dog"}, frozenset({"cat"})])
+def test_names_must_come_in_an_order(names):
+    with pytest.raises(InputError, match=f"list of names, got {type(names).__name__}"):
+        check_names(names)
