@@ -43,7 +43,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         options: dotted field -> value, as of `--cfg-options`; list items by number ("custom_hooks.0.templates").
 
     Raises:
-        InputError: there is no such file, it does not run or has no model, or a field is unknown (the nearest is suggested).
+        InputError: there is no such file, it does not run or has no model, or a field is unknown (the nearest is
+            suggested).
     """
     if not Path(path).is_file():
         raise InputError(f"there is no config {path}")
