@@ -17,7 +17,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
     def run(self) -> Any:
         """Train from the current iteration on."""
         sampler = self.dataloader.sampler
-        if self._iter and hasattr(sampler, "start"):
+        if self._iter and getattr(sampler, "endless", False):
             sampler.start = self._iter * self.dataloader.batch_size
             self.dataloader_iterator = _Ahead(iter(self.dataloader), self._iter)
         return super().run()

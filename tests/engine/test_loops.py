@@ -55,6 +55,7 @@ class Student(BaseModel):
 
 LOOPS = {
     "iterations": dict(type=ResumableIterLoop, max_iters=9),
+    "counted passes": dict(type=ResumableIterLoop, max_iters=9),
     "epochs": dict(type=EpochBasedTrainLoop, max_epochs=3),  # of three steps each
 }
 
@@ -71,7 +72,7 @@ def run(tmp_path):
             work_dir=str(tmp_path / name),
             train_dataloader=dict(
                 dataset=Noise(),
-                sampler=dict(type=SeededSampler, seed=3, endless=not by_epoch),
+                sampler=dict(type=SeededSampler, seed=3, endless=loop == "iterations"),
                 batch_size=2,
                 num_workers=0,
             ),
@@ -90,7 +91,10 @@ def run(tmp_path):
     return until
 
 
-@pytest.mark.parametrize(("loop", "stop_at", "kept"), [("iterations", 4, 4), ("iterations", 6, 4), ("epochs", 3, 3)])
+@pytest.mark.parametrize(
+    ("loop", "stop_at", "kept"),
+    [("iterations", 4, 4), ("iterations", 6, 4), ("counted passes", 4, 4), ("epochs", 3, 3)],
+)
 def test_a_resumed_run_is_the_straight_run(run, loop, stop_at, kept):
     straight = run("straight", loop=loop)
     run("stopped", stop_at, loop=loop)
