@@ -198,3 +198,16 @@ def test_lvis_groups_by_frequency():
     assert (numbers["APr"], numbers["APc"], numbers["APf"]) == pytest.approx((10, 30, 50))
     assert numbers["AP_all"] == pytest.approx(30)
     assert numbers["AP_base"] == pytest.approx(40)
+
+
+@pytest.mark.parametrize(
+    ("rare", "common", "frequent", "overall"),
+    [(16.8, 25.6, 28.5, 25.2), (18.0, 24.7, 30.6, 25.9), (10.1, 23.9, 32.5, 24.9)],  # ViLD*, ensemble, text: mask AP
+)
+def test_lvis_overall_ap_is_the_mean_over_classes_that_occur(rare, common, frequent, overall):
+    # LVIS v1 val: published rows fit 0.170 APr + 0.4415 APc + 0.3886 APf; half of the rare classes do not occur there
+    counts = {"r": (170, rare), "c": (442, common), "f": (388, frequent)}
+    values = [value / 100 for count, value in counts.values() for _ in range(count)] + [np.nan] * 165
+    frequencies = [letter for letter, (count, _) in counts.items() for _ in range(count)] + ["r"] * 165
+    groups = ["novel" if letter == "r" else "base" for letter in frequencies]
+    assert summarise(fixed(values), groups, frequencies)["AP_all"] == pytest.approx(overall, abs=0.1)
