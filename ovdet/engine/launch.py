@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -19,6 +20,9 @@ from ovdet.engine.config import apply_seed, load_config
 from ovdet.errors import InputError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+_RUNS = itertools.count(1)
+"""Runs prepared in this process."""
 
 
 class Options(DictAction):
@@ -57,6 +61,8 @@ def prepare(args: argparse.Namespace) -> Config:
     name = Path(args.config).stem
     config.work_dir = args.work_dir or config.get("work_dir") or str(Path("work_dirs") / name)
     config.launcher = args.launcher
+    if (run_number := next(_RUNS)) > 1:  # mmengine tells runs apart by name and second, else it logs to the earlier one
+        config.experiment_name = f"{config.get('experiment_name') or name}_{run_number}"
     _choose_device(args.device)
     if args.launcher != "none":
         _join_processes(config)

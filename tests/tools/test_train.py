@@ -192,6 +192,14 @@ def environment(*folders, **more):
 
 
 @pytest.mark.slow
+def test_two_runs_of_one_second_log_each_to_its_own_folder(shapes, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda *arguments: "20260101_000000")
+    for work_dir in ("first", "second"):
+        assert train(TINY, "--work-dir", work_dir, *options(shapes, 1)) == 0
+    assert set(scalars("first")) == set(scalars("second")) == {1}
+
+
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(shapes):
     """Neither the kill nor the number of reading processes shows in losses, weights or momenta."""
     assert train(TINY, "--work-dir", "straight", *options(shapes, 8)) == 0

@@ -1,7 +1,7 @@
-import multiprocessing
-import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -80,41 +80,43 @@ def test_a_store_that_cannot_be_written_is_empty_and_warns_once(tmp_path):
     assert len(record) == 1
 
 
-def _fill(path, start):
-    for n in range(start, start + 20):
-        VectorStore(path).put(vectors(5 * n, 5 * n + 5))
+WRITER = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ovdet.vlm.cache import VectorStore
+
+path, start, stop, step, width = Path(sys.argv[1]), *map(int, sys.argv[2:])
+for first in range(start, stop, step):
+    VectorStore(path).put({f"key {n}": np.full(width, n, np.float32) for n in range(first, first + step)})
+"""
+
+
+def writer(path, *, start, stop, step, width):
+    """A process of its own that writes batches of `step` vectors."""
+    numbers = map(str, (start, stop, step, width))
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), *numbers])
 
 
 def test_processes_write_at_once(tmp_path):
     path = tmp_path / "store"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_fill, args=(path, start)) for start in (0, 10, 20)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    writers = [writer(path, start=start, stop=start + 100, step=5, width=8) for start in (0, 50, 100)]
+    assert [process.wait(timeout=120) for process in writers] == [0, 0, 0]
     found = VectorStore(path).get([f"key {n}" for n in range(200)])
     assert len(found) == 200
     assert all((vector == int(key.split()[1])).all() for key, vector in found.items())
 
 
-def _write_for_ever(path):
-    n = 0
-    while True:
-        VectorStore(path).put(vectors(n, n + 50, width=512))
-        n += 50
-
-
 def test_a_killed_writer_leaves_whole_batches(tmp_path):
     path = tmp_path / "store"
-    writer = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(path,))
-    writer.start()
+    process = writer(path, start=0, stop=10**9, step=50, width=512)
     deadline = time.monotonic() + 60
     while not (path.exists() and path.stat().st_size > 700_000) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = VectorStore(path).get([f"key {n}" for n in range(100_000)])
