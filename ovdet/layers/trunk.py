@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128, 256, 256)
@@ -34,8 +36,8 @@ class Residual(nn.Module):
 class CompactTrunk(nn.Module):
     """Pictures to levels at strides 8, 16 and 32; plain 3x3 convolutions, which CPUs compute best.
 
-    Stage 0 is one strided convolution; each other stage is a strided convolution and a residual block. Sides that are no
-    multiple of 32 are rounded up at each stride, as by every padded convolution.
+    Stage 0 is one strided convolution; each other stage is a strided convolution and a residual block. Sides that are
+    no multiple of 32 are rounded up at each stride, as by every padded convolution.
 
     Args:
         widths: channels of the five stages.
@@ -45,7 +47,7 @@ class CompactTrunk(nn.Module):
         super().__init__()
         self.widths = tuple(widths)
         self.stages = nn.ModuleList([ConvNorm(3, widths[0], 2)])
-        for before, width in zip(widths, widths[1:], strict=False):
+        for before, width in itertools.pairwise(widths):
             self.stages.append(nn.Sequential(ConvNorm(before, width, 2), Residual(width)))
 
     @property

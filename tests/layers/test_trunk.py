@@ -1,5 +1,7 @@
 """The compact trunk."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -28,6 +30,6 @@ def test_number_of_parameters_by_hand():
         return 9 * i * o + 2 * o
 
     widths = (32, 64, 128, 256, 256)
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     by_hand = conv(3, 32) + sum(conv(before, after) + 2 * conv(after, after) for before, after in pairs)
     assert sum(p.numel() for p in CompactTrunk().parameters()) == by_hand
