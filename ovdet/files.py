@@ -55,6 +55,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file of bytes, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def writable_folder(folder: Path) -> Path:
     """Make the folder if need be and prove that a file can be made in it.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovdet.errors import InputError
-from ovdet.files import replacing, writable_folder
+from ovdet.files import replacing, writable_folder, write_whole
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -72,3 +72,9 @@ def test_files_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_bytes_are_written_whole(tmp_path):
+    write_whole(tmp_path / "new/x.bin", b"abc")
+    write_whole(tmp_path / "new/x.bin", b"d")
+    assert (tmp_path / "new/x.bin").read_bytes() == b"d" and os.listdir(tmp_path / "new") == ["x.bin"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ovdet.errors import InputError
+from ovdet.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,11 @@ class ProposalSource:
         return len(self.by_image)
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz: boxes and scores as float32, embeddings as float16."""
+        """Write an .npz: boxes and scores as float32, embeddings as float16.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         ids = sorted(self.by_image)
         found = [self.by_image[key] for key in ids]
         arrays = {
@@ -75,11 +79,8 @@ class ProposalSource:
         }
         if self.embed_dim is not None:
             arrays["embeddings"] = np.concatenate([one.embeddings for one in found]).astype(np.float16)
-        path = Path(path)
-        temporary = path.with_name(path.name + f".{os.getpid()}.part")
-        with temporary.open("wb") as stream:
+        with replacing(Path(path)) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> ProposalSource:

@@ -6,7 +6,6 @@ What is drawn is what is annotated: a mask holds the pixels of its shape that no
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ovdet.errors import InputError
+from ovdet.files import write_whole
 from ovdet.ops.masks import areas, boxes_xyxy_of_masks, encode_masks
 
 COLOURS = {"red": (214, 40, 40), "green": (56, 161, 60), "blue": (42, 92, 214)}
@@ -108,9 +108,7 @@ def write_shapes(out: str | Path, images: int, seed: int = 0, side: int = 128) -
         {"id": label + 1, "name": name, "split": "novel" if name in NOVEL else "base"}
         for label, name in enumerate(NAMES)
     ]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps({"images": pictures, "annotations": rows, "categories": categories}))
-    temporary.replace(path)
+    write_whole(path, json.dumps({"images": pictures, "annotations": rows, "categories": categories}).encode())
     return path
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ovdet.errors import InputError
+from ovdet.files import write_whole
 from ovdet.version import __version__
 
 
@@ -37,11 +36,4 @@ def write_result(path: str | Path, metrics: dict[str, float], report: dict[str, 
         "per_class": report.get("per_class", []),
         "protocol": {**report.get("protocol", {}), **stamp, **software},
     }
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write the result file {path}: {error.strerror or error}") from error
+    write_whole(Path(path), (json.dumps(content, indent=2) + "\n").encode())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
+from ovdet.files import replacing
 from ovdet.vild.build import BUILDERS
 from ovdet.vild.config import Variant
 from ovdet.vild.model import ViLDModel
@@ -129,15 +130,10 @@ def save_model(model: ViLDModel, facts: CheckpointFacts, path: str | os.PathLike
     """
     content = {"state_dict": model.state_dict(), "ovdet": {"format": FORMAT, "room": "vild", **_plain(asdict(facts))}}
     file = Path(path)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(file) as temporary:
             torch.save(content, temporary)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except RuntimeError as error:  # as which torch reports a full disk
         raise InputError(f"cannot write checkpoint '{file}': {error}") from error
 
 

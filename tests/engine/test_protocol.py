@@ -24,5 +24,5 @@ def test_digest_is_of_the_bytes(tmp_path):
 
 def test_an_impossible_place_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write the result file"):
+    with pytest.raises(InputError, match=r"cannot write .*out\.json: a file stands"):
         write_result(tmp_path / "file" / "out.json", {}, {}, {})

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from ovdet.files import replacing, write_whole
 
 ROOM = Path(__file__).resolve().parents[2] / "ovdet" / "vlm" / "contrastive"
 BELOW = 0.8
@@ -163,10 +164,8 @@ def misleading_compounds(
 
 
 def write(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a table and say how large it is."""
+    write_whole(path, text.encode())
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 
@@ -177,9 +176,8 @@ def write_vectors(folder: Path) -> None:
 
     nouns, tower = NounTable.load(), SentenceTower.load()
     lemmas, glosses = (tower.encode(texts).numpy().astype(np.float16) for texts in class_texts(nouns))
-    temporary = folder / "imagenet_words_vectors.tmp.npz"
-    np.savez_compressed(temporary, lemmas=lemmas, glosses=glosses, tower=tower.fingerprint)
-    os.replace(temporary, folder / "imagenet_words_vectors.npz")
+    with replacing(folder / "imagenet_words_vectors.npz") as temporary:
+        np.savez_compressed(temporary, lemmas=lemmas, glosses=glosses, tower=tower.fingerprint)
 
 
 def main() -> None:

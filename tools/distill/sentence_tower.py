@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import random
 import re
 import sys
@@ -34,6 +33,7 @@ from torchvision.models import EfficientNet_B0_Weights
 from tqdm import tqdm
 
 from ovdet.errors import InputError
+from ovdet.files import replacing
 from ovdet.vlm.contrastive import few_bits
 from ovdet.vlm.contrastive.sentence_tower import FORMAT, MAX_TOKENS, WEIGHTS, SentenceTower, packed_tensors, stored_bits
 
@@ -265,8 +265,8 @@ def save_run(folder: Path, student: RoundedTower, optimizer: torch.optim.Optimiz
         WEIGHTS.name: lambda path: save_file(student.packed(), path, metadata=about),
     }
     for name, write in writers.items():
-        write(folder / f"{name}.partial")
-        os.replace(folder / f"{name}.partial", folder / name)
+        with replacing(folder / name) as partial:
+            write(partial)
 
 
 def start_run(args: argparse.Namespace) -> tuple[Distiller, torch.optim.Optimizer, list[str], int]:

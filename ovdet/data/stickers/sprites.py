@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ovdet.errors import InputError
+from ovdet.files import write_whole
 
 LEVELS = (128, 96, 64, 48, 32, 24)
 """Long sides, in pixels, at which every sprite is kept."""
@@ -112,21 +112,6 @@ def write_sheet(folder: Path, sheet: SpriteSheet, quality: int = 75) -> dict[str
 def write_pack(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
     """Write `pack.json`, which makes a folder of sheets a pack; `rows` are what `write_sheet` returned, by style."""
     write_whole(folder / "pack.json", (json.dumps({"format": FORMAT, "styles": rows}, indent=1) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name, then rename it.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".ovdet-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class SpritePack:

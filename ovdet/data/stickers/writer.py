@@ -18,8 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ovdet.data.stickers.dataset import StickerScenes, scene_texts
-from ovdet.data.stickers.sprites import write_whole
 from ovdet.errors import InputError
+from ovdet.files import write_whole
 from ovdet.ops.masks import areas, encode_masks
 
 BLOCK = 100

@@ -33,6 +33,7 @@ from PIL import Image
 
 from ovdet.detector import DEFAULT_MODEL, Detector
 from ovdet.errors import InputError
+from ovdet.files import write_whole
 from ovdet.results import Detections
 from ovdet.version import __version__
 
@@ -237,11 +238,8 @@ def counted(names: Sequence[str]) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    """Write a text file and say where it is."""
+    write_whole(file, text.encode())
     print(f"written: {file}", file=sys.stderr)
 
 
