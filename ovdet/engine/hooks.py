@@ -61,7 +61,7 @@ class VocabularyHook(Hook):
     def tower(self) -> Any:
         """The text tower, built when first asked for."""
         if self._tower is None:
-            self._tower = _build(self.tower_settings)
+            self._tower = build_from(self.tower_settings)
         return self._tower
 
     @property
@@ -76,7 +76,7 @@ class VocabularyHook(Hook):
         """Hand over the teacher and the names of the training data."""
         if self.teacher_settings is not None:
             same = self.teacher_settings == self.tower_settings
-            teacher = self.tower if same else _build(self.teacher_settings)
+            teacher = self.tower if same else build_from(self.teacher_settings)
             bare_model(runner).set_teacher(teacher.to(next(runner.model.parameters()).device))
         self._use(runner, runner.train_dataloader.dataset, "train")
 
@@ -176,7 +176,7 @@ def as_detections(found: Any, names: Sequence[str], size_hw: tuple[int, int]) ->
     return Detections(boxes_xyxy, scores, found.labels.cpu().numpy(), tuple(names), size_hw, masks)
 
 
-def _build(settings: Mapping[str, Any]) -> Any:
+def build_from(settings: Mapping[str, Any]) -> Any:
     """Call `type` with the other fields."""
     arguments = dict(settings)
     builder = arguments.pop("type")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 
 from ovdet.errors import InputError
+from ovdet.metrics.classification import top_k_accuracy
 from ovdet.metrics.detection import ClassPrecision, class_precision, summarise
 from ovdet.ops.masks import encode_masks
 
@@ -115,3 +117,23 @@ def _add_class_numbers(per_class: list[dict[str, Any]], kind: str, result: Class
     for row, ap, ap50 in zip(per_class, result.ap, result.ap50, strict=True):
         row[f"{kind}_AP"] = None if np.isnan(ap) else round(float(ap) * 100, 4)
         row[f"{kind}_AP50"] = None if np.isnan(ap50) else round(float(ap50) * 100, 4)
+
+
+class TopK(BaseMetric):
+    """Zero-shot classification: `ovdet.metrics.classification.top_k_accuracy` over a data set.
+
+    Args:
+        prefix: of the numbers' names: "prefix/top1".
+    """
+
+    default_prefix = "names"
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep scores and labels of one batch."""
+        self.results += [(sample["scores"].float().cpu(), sample["label"]) for sample in data_samples]
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """The shares, in percent."""
+        scores, labels = zip(*results, strict=True)
+        shares = top_k_accuracy(torch.stack(scores), torch.tensor(labels))
+        return {name: 100 * share for name, share in shares.items()}

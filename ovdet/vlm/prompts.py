@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,3 +180,30 @@ def _key_prefix(backbone: VLMBackbone, templates: str) -> str:
     except NotImplementedError:
         return ""
     return json.dumps([fingerprint, texts, PROCESSING_VERSION])
+
+
+@torch.no_grad()
+def sentence_vectors(tower: Any, texts: Sequence[str], cache_dir: Path, block: int = 256) -> Tensor:
+    """Vectors of texts as they are, computed once and kept on disk by (tower fingerprint, text).
+
+    Args:
+        tower: with `encode(texts) -> (n, D)` and a `fingerprint`.
+        texts: T texts; they may repeat.
+        cache_dir: of the cache file.
+        block: texts encoded at once.
+
+    Returns:
+        (T, D) float32 on the CPU.
+    """
+    keys = {text: hashlib.sha256(f"{tower.fingerprint}\ntext\n{text}".encode()).hexdigest() for text in texts}
+    store = cache.VectorStore(Path(cache_dir) / "class_embeddings.sqlite3")
+    vectors = store.get(list(keys.values()))
+    missing = sorted((text for text in keys if keys[text] not in vectors), key=len)
+    starts = range(0, len(missing), block)
+    for start in tqdm(starts, desc="embedding texts", unit="block", leave=False, disable=len(starts) < 4):
+        part = missing[start : start + block]
+        rows = tower.encode(part).float().cpu().numpy()
+        new = {keys[text]: row for text, row in zip(part, rows, strict=True)}
+        vectors |= new
+        store.put(new)
+    return torch.from_numpy(np.stack([vectors[keys[text]] for text in texts]))  # (T, D)
