@@ -22,6 +22,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "vlm": {"layers", "ops"},
     "zeroshot": {"vlm", "layers", "ops", "results"},
     "vild": {"vlm", "layers", "ops", "results"},
+    "xvlm": {"vlm", "layers", "ops", "results"},
+    "seggpt": {"vlm", "layers", "ops", "results"},
     "data": {"ops", "results"},
     "metrics": {"ops", "results"},
     "engine": {"ops", "results"},
@@ -41,7 +43,7 @@ EXCEPTIONS = {("results", "draw")}
 DOORS = {
     "open_clip": ("vlm/contrastive/clip.py",),
     "huggingface_hub": ("vlm/contrastive/clip.py",),
-    "timm": ("vlm/contrastive/clip.py", "vlm/contrastive/efficientnet_lite.py"),
+    "timm": ("vlm/contrastive/clip.py", "vlm/contrastive/efficientnet_lite.py", "xvlm/"),
     "transformers": (),
     "mmdet": ("vild/", "compat/", "data/transforms.py"),  # the last one packs samples as mmdet wants them
     "mmcv": ("vild/", "compat/", "data/transforms.py"),
