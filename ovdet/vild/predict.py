@@ -131,7 +131,7 @@ class ViLDDetector:
     def _detect(
         self, image: np.ndarray, names: tuple[str, ...], table: ClassTable, threshold: float, max_dets: int, masks: bool
     ) -> Detections:
-        data, scale_xy = self._prepare(image)
+        data, scale_xy = prepare_picture(self.model, image, self.facts.test_scale)
         found = self.model.detect(
             data["inputs"], data["data_samples"], table, score_thr=threshold, max_dets=max(max_dets, 1)
         )[0][:max_dets]
@@ -147,18 +147,25 @@ class ViLDDetector:
         scores, labels = found.scores.cpu().numpy().clip(0, 1), found.labels.cpu().numpy()
         return Detections(boxes_xyxy.cpu().numpy(), scores, labels, names, size_hw, rles, model=self.name)
 
-    def _prepare(self, image: np.ndarray) -> tuple[dict, tuple[float, float]]:
-        """Resize, normalise and pad one picture; also the scale in x and y from the original to the input."""
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
-        size_hw = (image.shape[0], image.shape[1])
-        height, width = fitted_size(size_hw, self.facts.test_scale)
-        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        bgr = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1)))  # (3, H, W)
-        scale_xy = (width / size_hw[1], height / size_hw[0])
-        sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=size_hw, scale_factor=scale_xy))
-        return self.model.data_preprocessor({"inputs": [bgr], "data_samples": [sample]}), scale_xy
+
+def prepare_picture(model: ViLDModel, image: np.ndarray, test_scale: Sequence[int]) -> tuple[dict, tuple[float, float]]:
+    """Resize, normalise and pad one picture for a model; also the scale in x and y from the picture to the input.
+
+    Args:
+        model: whose preprocessor is used.
+        image: (H, W, 3) uint8 RGB.
+        test_scale: long and short side in pixels that the picture is fitted into.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
+    size_hw = (image.shape[0], image.shape[1])
+    height, width = fitted_size(size_hw, test_scale)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    bgr = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1)))  # (3, H, W)
+    scale_xy = (width / size_hw[1], height / size_hw[0])
+    sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=size_hw, scale_factor=scale_xy))
+    return model.data_preprocessor({"inputs": [bgr], "data_samples": [sample]}), scale_xy
 
 
 def fitted_size(size_hw: tuple[int, int], test_scale: Sequence[int]) -> tuple[int, int]:
