@@ -19,6 +19,8 @@ from ovdet.errors import InputError
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 PHOTO_SIDE = 512
 """Photographs are kept at this short side, in pixels."""
+SIDES = ("training", "evaluation")
+"""Folders of photographs that say themselves what they are for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,9 +260,10 @@ def evaluation_grounds(photographs: str | Path | None = None) -> GroundSource:
 
 
 def read_photographs(folder: str | Path, *, evaluation: bool) -> list[np.ndarray]:
-    """The photographs of one side; one in five is set aside for evaluation, by a hash of what is in the file.
+    """The photographs of one side.
 
-    Copies of a file, whatever their names, are on the same side.
+    A folder that holds the folders `training` and `evaluation` is taken by its word. Of any other one in five is set
+    aside for evaluation, by a hash of what is in the file: copies, whatever their names, are on the same side.
 
     Raises:
         InputError: there is no such folder, a file is no picture, or this side has none.
@@ -268,9 +271,12 @@ def read_photographs(folder: str | Path, *, evaluation: bool) -> list[np.ndarray
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of photographs")
+    divided = all((folder / side).is_dir() for side in SIDES)
+    if divided:
+        folder = folder / SIDES[evaluation]
     kept = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES):
-        if (hashlib.sha256(path.read_bytes()).digest()[0] % 5 == 0) == evaluation:
+        if divided or (hashlib.sha256(path.read_bytes()).digest()[0] % 5 == 0) == evaluation:
             try:
                 picture = Image.open(path).convert("RGB")
             except OSError as error:

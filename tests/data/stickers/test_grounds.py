@@ -63,3 +63,16 @@ def test_mistakes_are_told(tmp_path):
         (tmp_path / f"{index}.jpg").write_bytes(b"no picture %d" % index)
     with pytest.raises(InputError, match="is no picture that can be read"):
         training_grounds(tmp_path)
+
+
+def test_a_divided_folder_is_taken_by_its_word(tmp_path):
+    for index in range(12):
+        side = tmp_path / ("training" if index < 4 else "evaluation")
+        side.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (index, 0, 0)).save(side / f"{index}.png")
+    assert [picture[0, 0, 0] for picture in read_photographs(tmp_path, evaluation=False)] == [0, 1, 2, 3]
+    assert len(read_photographs(tmp_path, evaluation=True)) == 8
+    for path in (tmp_path / "evaluation").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no photograph on the evaluation side"):
+        read_photographs(tmp_path, evaluation=True)
