@@ -212,8 +212,8 @@ def tone_mapped(light: np.ndarray) -> np.ndarray:
     """Light (H, W, 3) as a camera would show it, uint8 sRGB: middle gray where the median is, highlights rolled off."""
     light = np.nan_to_num(light, nan=1e4, posinf=1e4, neginf=0.0).clip(0, 1e4)  # no number is the sun
     light = light * (0.25 / max(float(np.median(light.mean(axis=2))), 1e-6))
-    beside_lamps = cv2.dilate(light.max(axis=2), np.ones((9, 9))) > 8  # compression left black specks there
-    light[beside_lamps] = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((5, 5)))[beside_lamps]
+    beside_lamps = cv2.dilate(light.max(axis=2), np.ones((9, 9))) > 8  # compression broke up to 6 x 6 pixels there
+    light[beside_lamps] = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((9, 9)))[beside_lamps]
     linear = (light * (1 + light / 9) / (1 + light)).clip(0, 1)  # Reinhard's curve, white at 3
     curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return (curved * 255).round().astype(np.uint8)
