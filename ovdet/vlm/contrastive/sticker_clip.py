@@ -10,15 +10,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ovdet.compat import load_checkpoint_file
+from ovdet.errors import InputError
+from ovdet.layers.compact import read_compact, write_compact
 from ovdet.layers.trunk import CompactTrunk
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
 from ovdet.vlm.contrastive.sentence_tower import WIDTH as SENTENCE_WIDTH
 from ovdet.vlm.contrastive.sentence_tower import SentenceTower
+
+WEIGHTS = Path(__file__).with_name("sticker_clip.safetensors")
+TRAINED_AS = "task.clip."
+"""Where a training checkpoint keeps this model."""
 
 SPEC = BackboneSpec(
     name="sticker-clip",
@@ -107,3 +115,63 @@ class StickerCLIP(VLMBackbone):
         level = self.trunk(self.normalise(images))[-1]
         dense = F.conv2d(level, self.image_head.weight[:, :, None, None], self.image_head.bias)
         return F.normalize(dense.float(), dim=1)
+
+
+def sticker_clip(weights: str | Path | None = "default") -> StickerCLIP:
+    """Build the teacher, in eval mode.
+
+    Args:
+        weights: "default" for the shipped ones; None for random ones; or a file, compact (.safetensors) or a
+            checkpoint of its training (.pth).
+
+    Raises:
+        InputError: the file is missing, damaged or of another model.
+    """
+    model = StickerCLIP().eval()
+    if weights is not None:
+        path = WEIGHTS if weights == "default" else Path(weights)
+        state = read_training(path) if path.suffix == ".pth" else _read_shipped(path, model)
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise InputError(f"{path} does not fit {SPEC.name}: {' '.join(str(error).split())[:200]}") from error
+    return model
+
+
+def read_training(path: Path) -> dict[str, Tensor]:
+    """The model's weights out of a checkpoint of `configs/vlm/sticker_clip.py`.
+
+    Raises:
+        InputError: unreadable, or a checkpoint of something else.
+    """
+    checkpoint = load_checkpoint_file(path)
+    state = checkpoint.get("state_dict", checkpoint)
+    own = {name.removeprefix(TRAINED_AS): value for name, value in state.items() if name.startswith(TRAINED_AS)}
+    if not own:
+        raise InputError(f"{path} is no checkpoint of {SPEC.name}: none of its weights starts with {TRAINED_AS!r}")
+    return own
+
+
+def ship(checkpoint: Path, out: Path, facts: dict[str, object]) -> None:
+    """Write a training checkpoint as a compact file that `sticker_clip` loads.
+
+    Args:
+        checkpoint: of the training.
+        out: file to write (.safetensors).
+        facts: what else the file shall say of itself: training, licence, attribution.
+
+    Raises:
+        InputError: the checkpoint cannot be read or the file not be written.
+    """
+    model = sticker_clip(checkpoint)
+    own = {"model": SPEC.name, "sentence_tower": model.sentences.fingerprint}
+    write_compact(out, model.state_dict(), {**facts, **own})
+
+
+def _read_shipped(path: Path, model: StickerCLIP) -> dict[str, Tensor]:
+    state, facts = read_compact(path)
+    if facts.get("model") != SPEC.name:
+        raise InputError(f"{path} holds weights of {facts.get('model')!r}, not of {SPEC.name!r}")
+    if facts.get("sentence_tower") != model.sentences.fingerprint:
+        raise InputError(f"{path} was trained on another sentence tower than this version of ovdet ships; train again")
+    return state

@@ -8,7 +8,7 @@ from ovdet.data.stickers import sprites
 from ovdet.data.stickers.curation import TRAIN_STYLES
 from ovdet.data.stickers.grounds import evaluation_grounds, training_grounds
 from ovdet.data.stickers.scenes import SceneConfig, StickerWorld
-from ovdet.data.stickers.vocabulary import Concept, StickerVocabulary
+from ovdet.data.stickers.vocabulary import Concept, StickerVocabulary, load_vocabulary
 
 SHAPES = ("disc", "ring", "square", "bar", "triangle", "star")
 FAMILIES = ("disc", "disc", "square", "bar", "triangle", "star")
@@ -74,3 +74,20 @@ def make_world(pack, shapes_vocabulary):
 @pytest.fixture(scope="session")
 def world(make_world):
     return make_world(long_side=(20.0, 80.0))
+
+
+@pytest.fixture(scope="session")
+def real_names_pack(tmp_path_factory):
+    """A pack whose drawings are called by names of the committed vocabulary, base and novel."""
+    folder = tmp_path_factory.mktemp("named")
+    artist = sprites.ArtistRecord("none", "1", "sha512-none", "the tests", "https://example.org", "CC0-1.0", "")
+    vocabulary = load_vocabulary("48-17")
+    names = [*vocabulary.names[:3], *sorted(vocabulary.novel)[:3]]
+    rows = {}
+    for place, style in enumerate(STYLES):
+        pictures = tuple(
+            sprites.tight(drawing(shape, COLOURS[(place + index) % len(COLOURS)])) for index, shape in enumerate(SHAPES)
+        )
+        rows[style] = sprites.write_sheet(folder, sprites.SpriteSheet(style, artist, tuple(names), SHAPES, pictures))
+    sprites.write_pack(folder, rows)
+    return folder
