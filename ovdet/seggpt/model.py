@@ -1,0 +1,289 @@
+"""SegGPT: an example and its painting above, a picture below, and the painting that belongs to it comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ovdet.errors import InputError
+from ovdet.seggpt.blocks import CanvasBlock
+from ovdet.seggpt.config import SegGPTConfig
+from ovdet.seggpt.decoder import PixelDecoder
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of RGB in 0..1, of pictures and paintings alike."""
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Kind(IntEnum):
+    """What the masks of an example mean."""
+
+    SEMANTIC = 0
+    """All things of the class."""
+    INSTANCE = 1
+    """The very thing."""
+
+
+@dataclass(frozen=True)
+class ExampleTokens:
+    """Examples as far as they can be computed without a picture in question; P of them, t tokens each.
+
+    Attributes:
+        pictures: (P, t, D), embedded.
+        paintings: (P, t, D), their stream up to the block that merges the streams.
+        blanks: (1, t, D), the stream of the painting yet to be made, up to the same block.
+        kind: of the masks.
+    """
+
+    pictures: Tensor
+    paintings: Tensor
+    blanks: Tensor
+    kind: Kind
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+class SegGPTModel(nn.Module):
+    """The network (arXiv:2304.03284, section 3; shapes of the released weights).
+
+    Args:
+        config: sizes.
+    """
+
+    recipe: dict[str, Any]
+    """How `ovdet.seggpt.build` made it, for a checkpoint that explains itself."""
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        """Set it to compute the blocks twice in training instead of keeping their results."""
+        width = config.width
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.patch_embed = nn.Conv2d(3, width, config.patch, config.patch)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        self.picture_token = nn.Parameter(torch.empty(width))
+        self.painting_token = nn.Parameter(torch.empty(width))
+        self.kind_tokens = nn.Parameter(torch.empty(len(Kind), width))
+        # The first position is of a class token that is never made: the published weights carry it all the same.
+        self.positions = nn.Parameter(torch.empty(1 + config.position_grid**2, width))
+        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(
+            CanvasBlock(width, config.heads, config.mlp_width, config.grid_hw, drop) for drop in drops
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.decoder = PixelDecoder(width * len(config.taps), config.decoder_channels, config.patch)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        for token in (self.mask_token, self.picture_token, self.painting_token, self.kind_tokens):
+            nn.init.normal_(token, std=0.02)
+
+    def normalise(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB, uint8 or floats in 0..255 -> as the network wants pictures and paintings."""
+        return (pictures.to(self.std.dtype) / 255 - self.mean) / self.std
+
+    def to_colours(self, paintings: Tensor) -> Tensor:
+        """Undo `normalise`: (N, 3, H, W) floats, each channel cut to 0..255."""
+        return ((paintings.float() * self.std.float() + self.mean.float()) * 255).clamp(0, 255)
+
+    def forward(
+        self, images: Tensor, paintings: Tensor, masked: Tensor, kinds: Tensor, owner: Tensor | None = None
+    ) -> Tensor:
+        """Paint canvases: the training pass, any patches masked.
+
+        Args:
+            images: (N, 3, H, W), two normalised pictures, the example's above.
+            paintings: (N, 3, H, W), theirs; what they hold under the mask is not seen.
+            masked: (N, h, w) bool over the patches, or (1, h, w) for all.
+            kinds: (N,) values of `Kind`.
+            owner: (N,) which rows are examples of one picture in question and go through the feature ensemble:
+                indices from 0 to Q - 1, each used. Rows of one owner must have equal lower halves. None: no two.
+
+        Returns:
+            (N, 3, H, W) in the colours of `paintings`.
+
+        Raises:
+            InputError: shapes that do not fit each other.
+        """
+        grid_hw = self._check(images, paintings, masked, kinds, owner)
+        extra = self._positions(grid_hw) + self.kind_tokens[kinds][:, None, None]  # (N, h, w, D)
+        hidden = masked.to(extra.dtype)[..., None]  # (N or 1, h, w, 1)
+        painted = self._embed(paintings)
+        streams = (
+            self._embed(images) + self.picture_token + extra,
+            painted * (1 - hidden) + self.mask_token * hidden + self.painting_token + extra,
+        )
+        middle, first = self.config.merge_block + 1, _first_rows(owner)
+        halves = []
+        for stream in streams:
+            prompts, queries = stream.flatten(1, 2).chunk(2, dim=1)  # each (N, t, D)
+            queries = queries.contiguous() if first is None else queries[first]  # (Q, t, D)
+            halves.append(self._run(prompts.contiguous(), queries, owner, grid_hw, 0, middle)[0])
+        (prompts, queries), taps = self._merge_and_run(*halves, owner, grid_hw)
+        whole = [torch.cat([above, below if owner is None else below[owner]], dim=1) for above, below in taps]
+        tokens = torch.cat(whole, dim=2)  # (N, T, taps D)
+        return self.decoder(tokens.unflatten(1, grid_hw))
+
+    @torch.no_grad()
+    def encode_examples(self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC) -> ExampleTokens:
+        """Compute what does not depend on the picture in question, for use with many of them.
+
+        The stream of paintings meets that of pictures only after the merging block, and the painting in question
+        is blank before: all of that stream is computed here, once. See `paint`.
+
+        Args:
+            pictures: (P, 3, H, W) normalised, of half a canvas; several are several examples of the same thing.
+            paintings: (P, 3, H, W), theirs.
+            kind: what their masks mean.
+        """
+        if pictures.shape != paintings.shape or pictures.ndim != 4 or not len(pictures):
+            raise InputError(
+                f"examples need pictures and paintings of one shape (P, 3, H, W), got {tuple(pictures.shape)} and "
+                f"{tuple(paintings.shape)}"
+            )
+        grid_hw = self.config.grid_of((2 * pictures.shape[2], pictures.shape[3]))
+        above, below = self._extra(grid_hw, kind)
+        prompts = (self._embed(paintings) + self.painting_token).flatten(1, 2) + above  # (P, t, D)
+        blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
+        owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
+        (prompts, blanks), _ = self._run(prompts, blanks, owner, grid_hw, 0, self.config.merge_block + 1)
+        embedded = (self._embed(pictures) + self.picture_token).flatten(1, 2) + above
+        return ExampleTokens(embedded, prompts, blanks, kind)
+
+    @torch.no_grad()
+    def paint(self, examples: ExampleTokens, targets: Tensor) -> Tensor:
+        """Paint pictures by one set of examples: the lower halves that `forward` would give, up to rounding.
+
+        Each picture is painted alone with all the examples (feature ensemble); none changes another's result. The
+        seam, the first line of pixels, depends on the first example more than on the others, as in `forward`.
+
+        Args:
+            examples: of `encode_examples`, for pictures of the same size.
+            targets: (B, 3, H, W) normalised.
+
+        Returns:
+            (B, 3, H, W) paintings; `to_colours` makes colours of them.
+        """
+        size_hw = tuple(targets.shape[2:])
+        grid_hw = self.config.grid_of((2 * size_hw[0], size_hw[1]))
+        rows, columns = grid_hw[0] // 2, grid_hw[1]
+        if examples.pictures.shape[1] != rows * columns:
+            raise InputError(f"the examples were encoded for another size than {size_hw[1]}x{size_hw[0]} pixels")
+        batch, count = len(targets), len(examples)
+        owner = None
+        if count > 1:
+            owner = torch.arange(batch, device=targets.device).repeat_interleave(count)
+        _, below = self._extra(grid_hw, examples.kind)
+        queries = (self._embed(targets) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
+        prompts = examples.pictures.repeat(batch, 1, 1)  # (B P, t, D)
+        pictures, _ = self._run(prompts, queries, owner, grid_hw, 0, self.config.merge_block + 1)
+        paintings = (examples.paintings.repeat(batch, 1, 1), examples.blanks)
+        _, taps = self._merge_and_run(pictures, paintings, owner, grid_hw, seam_of=count)
+        tokens = torch.cat([tap for _, tap in taps], dim=2).unflatten(1, (rows, columns))  # (B, h, w, taps D)
+        above = torch.cat([tap for tap, _ in taps], dim=2)  # (B, w, taps D)
+        return self.decoder(tokens, above)
+
+    def _merge_and_run(
+        self,
+        pictures: tuple[Tensor, Tensor],
+        paintings: tuple[Tensor, Tensor],
+        owner: Tensor | None,
+        grid_hw: tuple[int, int],
+        seam_of: int = 0,
+    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Average the two streams and run the other blocks; prompts and queries, and those at the taps, normed.
+
+        With `seam_of`, of the prompts at the taps only the last row of patches of each `seam_of`th.
+        """
+        merged = tuple((picture + painting) / 2 for picture, painting in zip(pictures, paintings, strict=True))
+        return self._run(*merged, owner, grid_hw, self.config.merge_block + 1, self.config.depth, seam_of)
+
+    def _run(
+        self,
+        prompts: Tensor,
+        queries: Tensor,
+        owner: Tensor | None,
+        grid_hw: tuple[int, int],
+        start: int,
+        stop: int,
+        seam_of: int = 0,
+    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Run some of the blocks; a tap at the merging block is taken after the merge, and all taps are normed."""
+        taps = []
+
+        def tap(index: int) -> None:
+            if index in self.config.taps and not (index == self.config.merge_block and start == 0):
+                kept = prompts[::seam_of, -grid_hw[1] :] if seam_of else prompts
+                taps.append((self.norm(kept), self.norm(queries)))
+
+        if start:
+            tap(start - 1)
+        for index in range(start, stop):
+            block = self.blocks[index]
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                prompts, queries = checkpoint(block, prompts, queries, owner, grid_hw, use_reentrant=False)
+            else:
+                prompts, queries = block(prompts, queries, owner, grid_hw)
+            tap(index)
+        return (prompts, queries), taps
+
+    def _embed(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, h, w, D)."""
+        return self.patch_embed(pictures.to(self.patch_embed.weight.dtype)).permute(0, 2, 3, 1)
+
+    def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """The learned grid stretched over the canvas, (h, w, D)."""
+        side = self.config.position_grid
+        grid = self.positions[1:].T.view(1, -1, side, side)  # (1, D, g, g)
+        return functional.interpolate(grid, grid_hw, mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+
+    def _extra(self, grid_hw: tuple[int, int], kind: Kind) -> tuple[Tensor, Tensor]:
+        """Position and kind of the tokens of the upper and of the lower half, each (t, D)."""
+        return (self._positions(grid_hw) + self.kind_tokens[kind]).flatten(0, 1).chunk(2)
+
+    def _check(
+        self, images: Tensor, paintings: Tensor, masked: Tensor, kinds: Tensor, owner: Tensor | None
+    ) -> tuple[int, int]:
+        """The grid of the canvases, if all fit each other."""
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape != paintings.shape:
+            raise InputError(
+                f"images and paintings must be (N, 3, H, W) alike, got {tuple(images.shape)} and "
+                f"{tuple(paintings.shape)}"
+            )
+        grid_hw = self.config.grid_of(tuple(images.shape[2:]))
+        if masked.ndim != 3 or tuple(masked.shape[1:]) != grid_hw or len(masked) not in (1, len(images)):
+            raise InputError(f"masked must be (N or 1, {grid_hw[0]}, {grid_hw[1]}), got {tuple(masked.shape)}")
+        for name, rows in (("kinds", kinds), ("owner", owner)):
+            if rows is not None and tuple(rows.shape) != (len(images),):
+                raise InputError(f"{name} must be ({len(images)},), one a canvas, got {tuple(rows.shape)}")
+        return grid_hw
+
+
+def _first_rows(owner: Tensor | None) -> Tensor | None:
+    """The first row of each owner, (Q,); None without owners.
+
+    Raises:
+        InputError: indices that leave one out.
+    """
+    if owner is None:
+        return None
+    used, where = torch.unique(owner, return_inverse=True)
+    if not torch.equal(used, torch.arange(len(used), device=owner.device)):
+        raise InputError("owner must use each index from 0 to Q - 1")
+    rows = torch.arange(len(owner), device=owner.device)
+    return rows.new_full((len(used),), len(owner)).scatter_reduce_(0, where, rows, "amin")
