@@ -16,6 +16,7 @@ from ovdet.engine.hooks import VocabularyHook, bare_model
 from ovdet.engine.launch import add_common_arguments, command_line, prepare
 from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
+from ovdet.files import writable_folder
 
 SHOW_HOOK = "ovdet.engine.hooks.ShowHook"  # by name: mmengine dumps the config as text
 
@@ -41,6 +42,10 @@ def test(args: argparse.Namespace, command: str) -> dict[str, float]:
     Raises:
         InputError: a mistake in the config, the data, the checkpoint or an argument.
     """
+    if args.out:
+        check_target(Path(args.out))
+    if args.show_dir:
+        writable_folder(Path(args.show_dir))
     weights = _weights(args.checkpoint)
     config = prepare(args)
     config.load_from, config.resume = None, False
@@ -60,6 +65,17 @@ def test(args: argparse.Namespace, command: str) -> dict[str, float]:
         }
         write_result(args.out, metrics, _report(runner), stamp)
     return metrics
+
+
+def check_target(path: Path) -> None:
+    """Find out before the work whether a result can be written.
+
+    Raises:
+        InputError: it is a folder, or stands in a place that cannot be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
+    writable_folder(path.parent)
 
 
 def load_weights(model: Any, weights: Mapping[str, Any], source: str) -> None:

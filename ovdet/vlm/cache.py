@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
-import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -14,9 +14,11 @@ from typing import TypeVar
 import numpy as np
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 
 _TRUE = {"1", "on", "true", "yes"}
 _TABLE = "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, checksum INTEGER, vector BLOB) WITHOUT ROWID"
+_told: set[Path] = set()  # files that a warning was given of: one a process is enough
 _KEYS_A_QUERY = 500  # SQLite took at most 999 variables a statement until 3.32
 
 
@@ -37,7 +39,7 @@ class VectorStore:
     Several processes may read and write it at once, and any of them may be killed: SQLite's journal keeps every
     batch whole or absent. The store is a convenience and never in the way: a damaged file is thrown away and
     written anew, a damaged row is as good as absent, and where the file cannot be used at all (no permission,
-    full disk) the store is empty from then on, with one warning.
+    full disk) the store is empty from then on, with one warning a process.
 
     Args:
         path: of the file; its folder is made when first needed.
@@ -87,7 +89,9 @@ class VectorStore:
                 return self._with_connection(action)
         except (OSError, sqlite3.Error) as error:
             self._usable = False
-            warnings.warn(f"cannot use the cache file {self.path} ({error}); going on without it", stacklevel=4)
+            if self.path not in _told:
+                _told.add(self.path)
+                _log.warning("cannot use the cache file %s (%s); going on without it", self.path, error)
             return None
 
     def _with_connection(self, action: Callable[[sqlite3.Connection], Result]) -> Result:

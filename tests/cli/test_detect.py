@@ -436,3 +436,21 @@ def test_input_error_is_all_that_a_user_sees_of_a_bad_name(run_ovdet, picture, b
     monkeypatch.setattr(blob_detector, "embed", embed)
     outcome = run_ovdet("detect", picture, *CLASSES)
     assert outcome.code == 2 and outcome.err == "error: class name 1 is odd\n"
+
+
+def test_a_cache_that_cannot_be_used_is_told_once(run_ovdet, picture, blob_detector, monkeypatch, tmp_path):
+    from ovdet.vlm.cache import VectorStore, cache_dir
+
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("OVDET_HOME", str(tmp_path / "file"))
+    embed = blob_detector.embed
+
+    def with_cache(names):
+        for _ in range(2):
+            VectorStore(cache_dir() / "class_embeddings.sqlite3").get(["key"])
+        return embed(names)
+
+    monkeypatch.setattr(blob_detector, "embed", with_cache)
+    outcome = run_ovdet("detect", picture, *CLASSES, "--no-save")
+    assert outcome.code == 0
+    assert outcome.err.count("warning: cannot use the cache file") == outcome.err.count("warning:") == 1
