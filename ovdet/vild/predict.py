@@ -154,7 +154,7 @@ def prepare_picture(model: ViLDModel, image: np.ndarray, test_scale: Sequence[in
     Args:
         model: whose preprocessor is used.
         image: (H, W, 3) uint8 RGB.
-        test_scale: long and short side in pixels that the picture is fitted into.
+        test_scale: long and short side in pixels that the picture is fitted into; empty for its own size.
     """
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -169,9 +169,14 @@ def prepare_picture(model: ViLDModel, image: np.ndarray, test_scale: Sequence[in
 
 
 def fitted_size(size_hw: tuple[int, int], test_scale: Sequence[int]) -> tuple[int, int]:
-    """Largest size of the same shape whose long and short sides fit into test_scale; at least one pixel a side."""
+    """Largest size of the same shape whose long and short sides fit into test_scale; at least one pixel a side.
+
+    An empty `test_scale` leaves a picture as it is.
+    """
     if min(size_hw) < 1:
         raise InputError(f"a picture of {size_hw[1]}x{size_hw[0]} pixels has nothing in it")
+    if not test_scale:
+        return size_hw
     scale = min(max(test_scale) / max(size_hw), min(test_scale) / min(size_hw))
     height, width = (max(int(side * scale + 0.5), 1) for side in size_hw)
     return height, width

@@ -34,7 +34,7 @@ class CheckpointFacts:
         templates: prompt set that the class embeddings of training were made with.
         class_names: of the training set.
         base_mask: which of them were learned; as long as class_names.
-        test_scale: long and short side in pixels that a picture is fitted into.
+        test_scale: long and short side in pixels that a picture is fitted into; empty for its own size.
         score_threshold: below which a detection is not worth showing to a person.
     """
 
@@ -64,8 +64,10 @@ class CheckpointFacts:
             raise InputError("class_names must be texts")
         if len(self.class_names) != len(self.base_mask):
             raise InputError(f"{len(self.class_names)} class_names but {len(self.base_mask)} values in base_mask")
-        if len(self.test_scale) != 2 or not all(isinstance(side, int) and side > 0 for side in self.test_scale):
-            raise InputError(f"test_scale must be two sides in pixels, got {self.test_scale!r}")
+        if len(self.test_scale) not in (0, 2) or not all(
+            isinstance(side, int) and side > 0 for side in self.test_scale
+        ):
+            raise InputError(f"test_scale must be two sides in pixels, or none, got {self.test_scale!r}")
 
     @property
     def base_names(self) -> list[str]:

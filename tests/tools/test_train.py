@@ -302,3 +302,29 @@ def test_a_trained_checkpoint_is_tested_and_detects(shapes, capsys):
     picture = np.full((60, 80, 3), 120, np.uint8)
     found = detector.predict([picture], names, detector.embed(names), score_threshold=0.0)[0]
     assert found.class_names == tuple(names) and found.size_hw == (60, 80)
+
+
+def test_a_result_that_cannot_be_written_is_told_before_the_work(shapes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(testing, "prepare", lambda args: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("")
+    for option, target in (("--out", "file/x.json"), ("--out", tmp_path), ("--show-dir", "file/pictures")):
+        assert test(TINY, "gone.pth", option, target) == 2
+        assert "cannot write" in told(capsys)
+
+
+@pytest.mark.slow
+def test_without_resize_pictures_keep_their_size(shapes, tmp_path):
+    """Training, testing and the checkpoint alone, with a config whose pipelines do not resize."""
+    from ovdet.vild.weights import load_model
+
+    text = (ROOT / "configs/_base_/shapes.py").read_text()
+    (tmp_path / "configs/_base_").mkdir(parents=True)
+    (tmp_path / "configs/vild").mkdir()
+    lines = [line for line in text.splitlines() if "dict(type=Resize" not in line]
+    (tmp_path / "configs/_base_/shapes.py").write_text("\n".join(lines))
+    (tmp_path / "configs/vild/tiny.py").write_text(TINY.read_text().replace("test_scale=(160, 160)", "test_scale=None"))
+    assert train("configs/vild/tiny.py", "--work-dir", "work", *options(shapes, 4)) == 0
+    _, facts = load_model("work/iter_4.pth")
+    assert list(facts.test_scale) == []
+    assert test("configs/vild/tiny.py", "work/iter_4.pth", "--out", "result.json", *options(shapes, 4)) == 0
+    assert json.loads(Path("result.json").read_text())["metrics"]["shapes/box_AP50_all"] >= 0

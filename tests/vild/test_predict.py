@@ -5,7 +5,7 @@ import torch
 from ovdet.errors import InputError
 from ovdet.ops.masks import decode_masks
 from ovdet.vild.build import vild_tiny
-from ovdet.vild.predict import ViLDDetector, fitted_size
+from ovdet.vild.predict import ViLDDetector, fitted_size, prepare_picture
 from ovdet.vild.weights import CheckpointFacts
 
 NAMES = ["cat", "dog", "coffee cup", "hot air balloon"]
@@ -55,6 +55,13 @@ def test_a_batch_of_mixed_sizes_equals_one_at_a_time(detector, pictures):
         assert np.array_equal(one.boxes_xyxy, two.boxes_xyxy)
         assert np.array_equal(one.scores, two.scores)
         assert one.rles == two.rles
+
+
+@pytest.mark.parametrize("size_hw", [(90, 120), (64, 64), (33, 17)])
+def test_without_a_test_scale_a_picture_keeps_its_size(detector, size_hw):
+    picture = np.random.default_rng(0).integers(0, 255, (*size_hw, 3), dtype=np.uint8)
+    data, scale_xy = prepare_picture(detector.model, picture, ())
+    assert data["data_samples"][0].img_shape[:2] == size_hw and scale_xy == (1.0, 1.0)
 
 
 def test_the_desk_gives_what_the_model_gives(detector, pictures):

@@ -225,6 +225,7 @@ def test_facts_read_what_a_training_writes():
         ({"builder": "vild_tiny", "arguments": [1]}, "arguments must be"),
         ({"builder": "vild_tiny", "text_tower": "clip"}, "text_tower must be"),
         ({"builder": "vild_tiny", "test_scale": [0, 3]}, "test_scale"),
+        ({"builder": "vild_tiny", "test_scale": [3]}, "test_scale"),
         ({"room": "vild"}, "damaged"),
     ],
 )
