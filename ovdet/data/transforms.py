@@ -19,6 +19,7 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmengine.structures import InstanceData
 
 from ovdet.data.proposals import ProposalSource
+from ovdet.data.teacher_store.reader import TeacherStore, open_proposals
 from ovdet.errors import InputError
 
 
@@ -54,18 +55,26 @@ class LoadPicture(BaseTransform):
 class LoadProposals(BaseTransform):
     """Add a picture's proposals: boxes of the original picture, scores and (if stored) teacher embeddings.
 
+    A `TeacherStore` refuses a picture that it does not have; a `ProposalSource` has no proposals for it.
+
     Args:
-        source: where they come from, or the path of a `ProposalSource` file.
+        source: where they come from: a teacher store or its folder, a `ProposalSource` or the path of its file; None
+            adds nothing, for pictures whose regions the model is to embed on the fly.
         limit: of rows, best first as stored (ViLD: 300).
     """
 
-    def __init__(self, source: ProposalSource | str | Path, limit: int = 300) -> None:
-        self.source = source if isinstance(source, ProposalSource) else ProposalSource.load(source)
+    def __init__(self, source: ProposalSource | TeacherStore | str | Path | None, limit: int = 300) -> None:
+        self.source = None if source is None else open_proposals(source)
         self.limit = limit
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add proposals (P, 4), proposal_scores (P,) and proposal_embeds (P, D)."""
-        found = self.source[results["img_id"]]
+        if self.source is None:
+            return results
+        if isinstance(self.source, TeacherStore) and "height" in results:
+            found = self.source.proposals(results["img_id"], (results["height"], results["width"]))
+        else:
+            found = self.source[results["img_id"]]
         results["proposals"] = found.boxes_xyxy[: self.limit].astype(np.float32)
         results["proposal_scores"] = found.scores[: self.limit].astype(np.float32)
         if found.embeddings is not None:
@@ -76,6 +85,9 @@ class LoadProposals(BaseTransform):
 class TransformProposals(BaseTransform):
     """Move proposals into the frame of the augmented picture; drop together what is left outside of it.
 
+    Embeddings stay as they are: they are of the picture on disk, whatever the student is shown of it. Pictures without
+    proposals pass.
+
     Args:
         min_side: boxes with a side below so many pixels after clipping go.
     """
@@ -85,6 +97,8 @@ class TransformProposals(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change proposals, proposal_scores and proposal_embeds by the recorded homography_matrix."""
+        if "proposals" not in results:
+            return results
         matrix = np.asarray(results.get("homography_matrix", np.eye(3)), dtype=np.float64)
         boxes_xyxy = move_boxes(results["proposals"], matrix)
         height, width = results["img_shape"][:2]

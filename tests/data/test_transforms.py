@@ -7,6 +7,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from PIL import Image
 
 from ovdet.data.proposals import Proposals, ProposalSource
+from ovdet.data.teacher_store.facts import StoreFacts, TeacherFacts
+from ovdet.data.teacher_store.folder import PictureKey, StoreBuilder, finish
 from ovdet.data.transforms import LoadPicture, LoadProposals, PackDetection, TransformProposals, move_boxes
 from ovdet.errors import InputError
 
@@ -177,3 +179,24 @@ def test_bad_pictures_are_named(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             LoadPicture()({"img_path": name, "height": 4, "width": 5})
+
+
+def test_without_a_source_nothing_is_added():
+    results = TransformProposals()(LoadProposals(None)({"img_id": 2, "img_shape": (10, 10)}))
+    assert results == {"img_id": 2, "img_shape": (10, 10)}
+
+
+def test_a_store_comes_by_its_folder_and_minds_the_size(tmp_path):
+    source = proposals(np.random.default_rng(0), (10, 12))
+    teacher = TeacherFacts("t", "f", 2)
+    builder = StoreBuilder(tmp_path / "s", StoreFacts(teacher, {}, {"file": "a.json"}), [PictureKey(5, 10, 12)])
+    builder.write(0, [source])
+    finish(tmp_path / "s")
+    load = LoadProposals(str(tmp_path / "s"), limit=4)
+    results = load({"img_id": 5, "height": 10, "width": 12})
+    assert results["proposal_embeds"][:, 0].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(results["proposals"], source.boxes_xyxy[:4])
+    with pytest.raises(InputError, match="picture 5 is 12 x 11 pixels, but was 12 x 10"):
+        load({"img_id": 5, "height": 11, "width": 12})
+    with pytest.raises(InputError, match="has no picture 6"):
+        load({"img_id": 6, "height": 10, "width": 12})

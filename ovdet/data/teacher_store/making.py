@@ -206,12 +206,13 @@ def _measure(plan: Plan, ids: Sequence[int]) -> tuple[list[float], list[int]]:
 
 
 def _embedded(plan: Plan, picture: Mapping[str, Any], image_rgb: np.ndarray) -> Proposals:
-    """The proposals of a picture with their rows."""
+    """The proposals of a picture, cut at its border as training will cut them, with their rows."""
     found = plan.propose(picture, image_rgb)
     if not np.isfinite(found.boxes_xyxy).all():
         raise InputError(f"a proposal of picture {picture['img_id']} has a box that is not finite; make them again")
-    rows = plan.embed(image_rgb, found.boxes_xyxy)
-    return Proposals(found.boxes_xyxy, found.scores, rows)
+    height, width = image_rgb.shape[:2]
+    boxes_xyxy = found.boxes_xyxy.clip(0, np.asarray([width, height] * 2, np.float32))
+    return Proposals(boxes_xyxy, found.scores, plan.embed(image_rgb, boxes_xyxy))
 
 
 def _read(plan: Plan, ids: Sequence[int]) -> Iterator[tuple[Mapping[str, Any], np.ndarray]]:

@@ -57,6 +57,4 @@ class BoxesOfAnnotations:
     def __call__(self, picture: Mapping[str, Any], image_rgb: np.ndarray | None = None) -> Proposals:
         """The boxes of a picture of `OpenVocabularyDataset.get_data_info`."""
         boxes = [one["bbox"] for one in picture["instances"] if not one["ignore_flag"]]
-        boxes_xyxy = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-        limits = np.asarray([picture["width"], picture["height"]] * 2, dtype=np.float32)
-        return Proposals(boxes_xyxy.clip(0, limits), np.ones(len(boxes), np.float32))
+        return Proposals(np.asarray(boxes, dtype=np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32))
