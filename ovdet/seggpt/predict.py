@@ -1,0 +1,318 @@
+"""The desk of the room: examples and pictures in, `Detections` with masks out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ovdet.errors import InputError
+from ovdet.ops.masks import Rle, boxes_xyxy_of_masks, encode_masks
+from ovdet.results import Detections
+from ovdet.seggpt.colours import class_colours, paint_labels, soft_masks
+from ovdet.seggpt.examples import Example, check_picture, resize_labels
+from ovdet.seggpt.model import ExampleTokens, Kind, SegGPTModel
+from ovdet.seggpt.postprocess import MaskRules, things, tidy
+from ovdet.seggpt.views import Windows, enlarge, find_windows, resize_picture, tile
+from ovdet.seggpt.weights import THRESHOLD, load_model, save_model
+
+Mode = Literal["semantic", "instance", "similar"]
+Ensemble = Literal["feature", "spatial"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+MANY_EXAMPLES = 32
+"""The most that the paper tried; time and memory grow with each."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One run of the network: the classes that it paints.
+
+    Attributes:
+        tokens: of the examples, computed once.
+        labels: which of the prompt's names it paints.
+        colours: (k, 3) uint8, one for each.
+    """
+
+    tokens: ExampleTokens
+    labels: tuple[int, ...]
+    colours: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Examples made ready by `SegGPTSegmenter.learn`, for any number of pictures.
+
+    Attributes:
+        names: of the classes, in the order in which the examples first show them.
+        mode: what an answer is.
+        passes: over the network, for each picture.
+    """
+
+    names: tuple[str, ...]
+    mode: Mode
+    passes: tuple[Pass, ...]
+
+
+class SegGPTSegmenter:
+    """Segments pictures by examples.
+
+    Args:
+        model: built and loaded.
+        threshold: of the soft mask, where a call names none.
+        name: shown in results.
+        batch_size: pictures that go through the network at once; more help on a GPU.
+        precision: of the matrix products; "bf16" and "fp16" go through autocast.
+        max_aspect: pictures longer than this are looked at in overlapping windows, since the network sees every
+            picture as one of its own shape. `math.inf` always squeezes, as the authors' tool does.
+    """
+
+    def __init__(
+        self,
+        model: SegGPTModel,
+        *,
+        threshold: float = THRESHOLD,
+        name: str = "seggpt",
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+        max_aspect: float = 4.0,
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+        if batch_size < 1 or max_aspect < 1:
+            raise InputError(f"batch_size and max_aspect must be at least 1, got {batch_size} and {max_aspect}")
+        self.model = model.eval()
+        self.threshold = threshold
+        self.name = name
+        self.batch_size = batch_size
+        self.precision = precision
+        self.max_aspect = max_aspect
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
+    ) -> SegGPTSegmenter:
+        """Read a checkpoint of training or of tools/convert/seggpt.py; nothing in the file is run.
+
+        Raises:
+            InputError: the file cannot be used.
+        """
+        model, facts = load_model(checkpoint, device)
+        name = f"seggpt:{Path(checkpoint).name}"
+        return cls(model, threshold=facts.threshold, name=name, batch_size=batch_size, precision=precision)
+
+    def save(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Write a checkpoint that `load` reads."""
+        save_model(self.model, checkpoint, self.threshold)
+
+    def learn(
+        self,
+        examples: Sequence[Example],
+        *,
+        mode: Mode = "semantic",
+        ensemble: Ensemble = "feature",
+        together: bool = False,
+    ) -> Prompt:
+        """Compute once what examples give for every picture.
+
+        Kept are the embedded example pictures and the whole stream of paintings up to the block where it meets the
+        stream of pictures; after that block all tokens depend on the picture in question.
+
+        Args:
+            examples: each with one class or several. A class may be in several examples, which are then joined.
+            mode: "semantic" asks for all of a class, one mask each; "instance" for the very things of the example,
+                one mask each; "similar" for all things of the class, a mask for each connected part.
+            ensemble: "feature" averages what a picture sees in each example, in every block; "spatial" tiles the
+                examples into one canvas, at the cost of one, in less detail.
+            together: paint all classes in one pass, each in a colour of its own, instead of one pass a class.
+                Faster, and less exact the more classes there are. Every example then joins in for every class.
+
+        Raises:
+            InputError: no example, or a class is too small to be seen at the network's size.
+        """
+        for what, value, known in (("mode", mode, get_args(Mode)), ("ensemble", ensemble, get_args(Ensemble))):
+            if value not in known:
+                raise InputError(f"{what} must be one of {', '.join(known)}, got {value!r}")
+        if not examples:
+            raise InputError("at least one example is needed")
+        names = tuple(dict.fromkeys(name for example in examples for name in example.names))
+        groups = [names] if together else [(name,) for name in names]
+        kind = _kind_of(mode)
+        passes = []
+        for group in groups:
+            tokens = self._encode(self._pairs(examples, group, ensemble), kind)
+            passes.append(Pass(tokens, tuple(names.index(name) for name in group), class_colours(len(group))))
+        return Prompt(names, mode, tuple(passes))
+
+    def learn_tuned(self, picture: Tensor, painting: Tensor, name: str = "thing", mode: Mode = "semantic") -> Prompt:
+        """Take a prompt that in-context tuning made: normalised (3, H, W) picture and painting, the class white."""
+        device = self.model.mean.device
+        with self._autocast():
+            tokens = self.model.encode_examples(picture[None].to(device), painting[None].to(device), _kind_of(mode))
+        return Prompt((name,), mode, (Pass(tokens, (0,), class_colours(1)),))
+
+    def soft_masks(self, images: Sequence[np.ndarray], prompt: Prompt) -> list[np.ndarray]:
+        """How sure the network is of each class at each pixel.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            prompt: of `learn`.
+
+        Returns:
+            For each picture (K, H, W) float32 in [0, 1], at the picture's size; row k is prompt.names[k].
+        """
+        return [np.stack([enlarge(small, place) for small in maps]) for maps, place in self._small_maps(images, prompt)]
+
+    def predict(
+        self, images: Sequence[np.ndarray], prompt: Prompt, *, rules: MaskRules | None = None, max_dets: int = 100
+    ) -> list[Detections]:
+        """Segment pictures.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            prompt: of `learn`.
+            rules: how masks are made of soft maps.
+            max_dets: masks kept of a picture, surest first.
+
+        Returns:
+            For each picture `Detections` with masks, tight boxes, and as score the mean of the soft map inside;
+            labels index prompt.names. What was not found is not listed.
+        """
+        rules = rules or MaskRules()
+        if rules.threshold is None:
+            rules = replace(rules, threshold=self.threshold)
+        return [self._answer(maps, place, prompt, rules, max_dets) for maps, place in self._small_maps(images, prompt)]
+
+    def _answer(self, maps: np.ndarray, place: Windows, prompt: Prompt, rules: MaskRules, max_dets: int) -> Detections:
+        """Masks of one picture out of its soft maps at the network's size, one class at a time."""
+        best = None
+        if rules.exclusive and len(maps) > 1:
+            best = np.full(place.size_hw, -1.0, np.float32)
+            winner = np.zeros(place.size_hw, np.int32)
+            for label, small in enumerate(maps):
+                soft = enlarge(small, place)
+                better = soft > best
+                best[better], winner[better] = soft[better], label
+        found: list[tuple[float, int, np.ndarray, Rle]] = []
+        for label, small in enumerate(maps):
+            soft = enlarge(small, place)
+            mask = soft > rules.threshold
+            if best is not None:
+                mask &= winner == label
+            mask = tidy(mask, rules)
+            for part in things(mask, max_dets) if prompt.mode == "similar" else [mask]:
+                if part.any():
+                    box_xyxy = boxes_xyxy_of_masks(part[None])[0]
+                    found.append(
+                        (float(soft[part].mean(dtype=np.float64)), label, box_xyxy, encode_masks(part[None])[0])
+                    )
+        found.sort(key=lambda each: -each[0])
+        found = found[:max_dets]
+        return Detections(
+            np.array([box for _, _, box, _ in found], np.float32).reshape(-1, 4),
+            np.clip([score for score, *_ in found], 0, 1),
+            np.array([label for _, label, *_ in found], np.int64),
+            prompt.names,
+            place.size_hw,
+            tuple(rle for *_, rle in found),
+            model=self.name,
+        )
+
+    def _small_maps(self, images: Sequence[np.ndarray], prompt: Prompt) -> Iterator[tuple[np.ndarray, Windows]]:
+        """For each picture, (K, windows, h, w) float32 at the network's size, and where the windows lie."""
+        places = []
+        for index, image in enumerate(images):
+            check_picture(image, f"picture {index}")
+            places.append(
+                find_windows((image.shape[0], image.shape[1]), self.max_aspect, max(self.model.config.picture_hw))
+            )
+        views = ((image, view) for image, place in zip(images, places, strict=True) for view in place.views)
+        maps = self._view_maps(views, prompt)
+        for place in places:
+            yield np.stack([next(maps) for _ in place.views], axis=1), place
+
+    def _view_maps(
+        self, views: Iterator[tuple[np.ndarray, tuple[slice, slice]]], prompt: Prompt
+    ) -> Iterator[np.ndarray]:
+        """(K, h, w) of each view, by batches."""
+        batch: list[np.ndarray] = []
+        for image, view in views:
+            batch.append(resize_picture(image[view], self.model.config.picture_hw))
+            if len(batch) == self.batch_size:
+                yield from self._paint(batch, prompt)
+                batch = []
+        if batch:
+            yield from self._paint(batch, prompt)
+
+    def _paint(self, pictures: Sequence[np.ndarray], prompt: Prompt) -> np.ndarray:
+        """(B, K, h, w) soft maps of pictures of the network's size."""
+        targets = self._to_input(pictures)
+        maps = np.zeros((len(pictures), len(prompt.names), *targets.shape[2:]), np.float32)
+        for run in prompt.passes:
+            with self._autocast():
+                painted = self.model.paint(run.tokens, targets)
+            maps[:, list(run.labels)] = soft_masks(self.model.to_colours(painted), run.colours).cpu().numpy()
+        return maps
+
+    def _pairs(
+        self, examples: Sequence[Example], group: Sequence[str], ensemble: Ensemble
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The examples that show a class of the group, as pictures and paintings of the network's size."""
+        shown = [example for example in examples if set(group) & set(example.names)]
+        if len(shown) > MANY_EXAMPLES and ensemble == "feature":
+            logger.warning("%d examples of %r: every picture takes as many times longer", len(shown), group[0])
+        colours = class_colours(len(group))
+        pairs = [self._picture_and_painting(example, group, colours) for example in shown]
+        return [tile(pairs)] if ensemble == "spatial" else pairs
+
+    def _picture_and_painting(
+        self, example: Example, group: Sequence[str], colours: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An example at the network's size: picture, and its classes in their colours, both (h, w, 3) uint8."""
+        size_hw = self.model.config.picture_hw
+        ids = np.zeros(len(example.names) + 1, np.int32)
+        for index, name in enumerate(example.names):
+            ids[index + 1] = group.index(name) + 1 if name in group else 0
+        labels = resize_labels(ids[example.labels], size_hw)
+        for name in set(group) & set(example.names):
+            if not (labels == group.index(name) + 1).any():
+                raise InputError(
+                    f"the mask of {name!r} is too small: nothing of it is left at the {size_hw[1]}x{size_hw[0]} pixels "
+                    "that the network sees; crop the example around it"
+                )
+        return resize_picture(example.image, size_hw), paint_labels(labels, colours)
+
+    def _encode(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind) -> ExampleTokens:
+        pictures, paintings = zip(*pairs, strict=True)
+        with self._autocast():
+            return self.model.encode_examples(self._to_input(pictures), self._to_input(paintings), kind)
+
+    def _to_input(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """(N, 3, h, w), normalised, where the model is."""
+        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        return self.model.normalise(stacked.to(self.model.mean.device))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.model.mean.device.type, dtype)
+
+
+def _kind_of(mode: Mode) -> Kind:
+    return Kind.INSTANCE if mode == "instance" else Kind.SEMANTIC
