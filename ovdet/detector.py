@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
@@ -67,8 +68,9 @@ class Detector:
         >>> result.names, result.scores, result.boxes_xyxy
 
     Args:
-        model: a name from `ovdet.list_models()`, the path of a trained checkpoint (.pth), or any object that
-            keeps the promises of `Predictor`.
+        model: "stickers" (for drawings, stickers and clip art; not photographs), a name from
+            `ovdet.list_models()`, the path of a trained checkpoint (.pth, or compact .safetensors), or any object
+            that keeps the promises of `Predictor`.
         device: as torch names it, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
 
     Raises:
@@ -209,9 +211,15 @@ def load_predictor(model: str | Path, device: str | None = None) -> Predictor:
         from ovdet.vild.predict import ViLDDetector
 
         return ViLDDetector.load(Path(model), target)
-    from ovdet.vlm.zoo import create_vlm
+    from ovdet.vild.shipped import SHIPPED, load_shipped
+    from ovdet.vlm.zoo import create_vlm, list_models
 
-    backbone = create_vlm(str(model), device=target)  # it knows the names, and suggests the nearest
+    if model in SHIPPED:
+        return load_shipped(model, target)
+    near = get_close_matches(model, [*SHIPPED, *list_models()], 1, cutoff=0.4)
+    if near and near[0] in SHIPPED and model not in list_models():
+        raise InputError(f"unknown model {model!r}; did you mean {near[0]!r}? `ovdet models` lists all")
+    backbone = create_vlm(model, device=target)  # it knows the other names, and suggests the nearest
     from ovdet.zeroshot.predict import ZeroShotDetector
 
     return ZeroShotDetector(backbone, device=target)

@@ -20,6 +20,8 @@ from typing import Literal
 from ovdet import compat
 from ovdet.cli.terminal import Parser, write_json_line
 from ovdet.compat import finder
+from ovdet.errors import InputError
+from ovdet.vild.shipped import SHIPPED, load_shipped
 from ovdet.vlm.cache import cache_dir, offline
 from ovdet.vlm.zoo import create_vlm, model_table
 
@@ -90,7 +92,7 @@ def report() -> list[Check]:
 
 
 def _checks() -> Iterator[Check]:
-    for look in (_python, _packages, _libraries, _device, _operators, _cache, _network, _default_model, _zoo):
+    for look in (_python, _packages, _libraries, _device, _operators, _cache, _network, _default_model, _shipped, _zoo):
         try:
             yield from look()
         except Exception as error:
@@ -184,6 +186,17 @@ def _default_model() -> Iterator[Check]:
         return
     millions = sum(weight.numel() for weight in backbone.parameters()) / 1e6
     yield Check("weights", "ok", f"{DEFAULT_MODEL} (the default model) loads, {millions:.1f} million parameters")
+
+
+def _shipped() -> Iterator[Check]:
+    for name, one in SHIPPED.items():
+        try:
+            detector = load_shipped(name)
+        except InputError as error:
+            yield Check("weights", "note", f"--model {name} does not load: {error}")
+            continue
+        millions = sum(weight.numel() for weight in detector.model.parameters()) / 1e6
+        yield Check("weights", "ok", f"{name} ({one.domain}) loads, {millions:.1f} million parameters")
 
 
 def _zoo() -> Iterator[Check]:

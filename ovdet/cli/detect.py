@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """ovdet detect photo.jpg --classes "cat, coffee cup, hot air balloon"
        ovdet detect SOURCE... --classes NAMES|FILE [options]"""
+_MODEL_HELP = """\
+a name from `ovdet models` or a checkpoint (default: imagenet-words); stickers is for drawings, stickers and clip art, \
+not for photographs"""
 _EPILOG = """\
 exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest is done all the same);
 130 after Ctrl-C (what was done until then is kept); 1 a fault of ovdet itself.
@@ -27,6 +30,7 @@ exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest 
 more examples:
   ovdet detect holiday/ "archive/**/*.jpg" --classes names.txt --format coco,csv --no-save
   ovdet detect clip.mp4 --classes "motorcycle" --json > found.jsonl
+  ovdet detect demo/stickers/*.png --model stickers --classes demo/stickers/names.txt
   ovdet detect 0 --classes "mug, keyboard" --show
 """
 
@@ -43,7 +47,7 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="picture, video, folder, quoted glob, or camera index such as 0")
     add("--classes", required=True, metavar="NAMES|FILE", help="names apart by commas, or a file with one name a line")
-    add("--model", metavar="NAME|FILE", help="a name from `ovdet models` or a checkpoint (default: imagenet-words)")
+    add("--model", metavar="NAME|FILE", help=_MODEL_HELP)
     add("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     add("--score", type=float, metavar="S", help="lowest score that is kept, 0 to 1 (default: the model's own)")
     add("--max-dets", type=int, default=100, metavar="N", help="most detections a picture (default: 100)")

@@ -5,11 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from ovdet.cli.terminal import Parser, write_json_line
 
+if TYPE_CHECKING:
+    from ovdet.vlm.zoo import ModelRow
+
 _EXAMPLE = "ovdet models [--json]"
 _HEADINGS = ("model", "family", "licence of weights", "size", "here", "source", "note")
+
+
+def all_rows() -> list[ModelRow]:
+    """The detectors that the package brings, then the zoo of backbones."""
+    from ovdet.vild.shipped import SHIPPED
+    from ovdet.vlm.zoo import ModelRow, model_table
+
+    shipped = [
+        ModelRow(name, "detector", one.licence, one.size_mb, one.is_here, one.source, f"for {one.domain}")
+        for name, one in SHIPPED.items()
+    ]
+    return [*shipped, *model_table()]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,9 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
 
-    from ovdet.vlm.zoo import model_table
-
-    rows = model_table()
+    rows = all_rows()
     if options.json:
         for row in rows:
             write_json_line(asdict(row), sys.stdout)
