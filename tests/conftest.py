@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -151,3 +152,59 @@ def run_ovdet(
         return Outcome(code, captured.out, captured.err, blob_detector)
 
     return run
+
+
+SHAPES = ("disc", "ring", "square", "bar", "triangle", "star")
+PAINTS = ((220, 30, 30), (40, 160, 50), (40, 70, 210), (240, 210, 40), (150, 60, 190), (120, 120, 120))
+
+
+def draw_shape(shape: str, colour: tuple[int, int, int]) -> np.ndarray:
+    """(200, 200, 4) uint8, straight alpha, smooth edges, margins all round."""
+    big = np.zeros((800, 800), np.uint8)
+    if shape in ("disc", "ring"):
+        cv2.circle(big, (400, 400), 300, 255, -1 if shape == "disc" else 100)
+    elif shape in ("square", "bar"):
+        cv2.rectangle(big, (100, 100 if shape == "square" else 300), (700, 700 if shape == "square" else 480), 255, -1)
+    else:
+        count = 3 if shape == "triangle" else 10
+        angles = np.arange(count) * 2 * np.pi / count - np.pi / 2
+        reach = np.where(np.arange(count) % 2, 130, 330) if shape == "star" else 330
+        corners = 400 + np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.reshape(reach, (-1, 1))
+        cv2.fillPoly(big, [corners.astype(np.int32)], 255)
+    alpha = cv2.resize(big, (200, 200), interpolation=cv2.INTER_AREA)
+    return np.dstack([np.broadcast_to(np.uint8(colour), (200, 200, 3)), alpha])
+
+
+@pytest.fixture(scope="session")
+def write_pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a sprite pack of six shapes by every artist, called as one likes, and gives its folder."""
+    from ovdet.data.stickers import sprites
+    from ovdet.data.stickers.curation import HELD_OUT_STYLES, TRAIN_STYLES
+
+    def write(names: Sequence[str], lacking: dict[str, Sequence[str]] | None = None) -> Path:
+        folder = tmp_path_factory.mktemp("pack")
+        artist = sprites.ArtistRecord("none", "1", "sha512-none", "the tests", "https://example.org", "CC0-1.0", "")
+        rows = {}
+        for place, style in enumerate((*TRAIN_STYLES, *HELD_OUT_STYLES)):
+            kept = [index for index, name in enumerate(names) if name not in (lacking or {}).get(style, ())]
+            pictures = [
+                sprites.tight(draw_shape(SHAPES[index], PAINTS[(place + index) % len(PAINTS)])) for index in kept
+            ]
+            sheet = sprites.SpriteSheet(
+                style, artist, tuple(names[i] for i in kept), tuple(SHAPES[i] for i in kept), tuple(pictures)
+            )
+            rows[style] = sprites.write_sheet(folder, sheet)
+        sprites.write_pack(folder, rows)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_names_pack(write_pack: Callable[..., Path]) -> Path:
+    """A pack whose drawings are called by names of the committed vocabulary, three base and three novel."""
+    from ovdet.data.stickers.vocabulary import load_vocabulary
+
+    novel = load_vocabulary("48-17").novel
+    base = [name for name in load_vocabulary("48-17").names if name not in novel]
+    return write_pack([*base[:3], *sorted(novel)[:3]])

@@ -1,4 +1,4 @@
-"""Every config parses, builds, and takes one training step on generated pictures, through its own pipeline."""
+"""Every config of a detector parses, builds, and takes one training step on generated pictures, by its own pipeline."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,8 @@ from ovdet.engine.config import load_config
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-PATHS = sorted(CONFIGS.glob("[!_]*/*.py"))
+EVERY = sorted(CONFIGS.glob("[!_]*/*.py"))
+PATHS = [path for path in EVERY if path.parent.name == "vild"]  # the other rooms' have tests of their own
 SMALL = 96
 
 
@@ -90,15 +91,14 @@ def scope():
 
 
 def test_there_are_configs():
-    assert {path.parent.name for path in PATHS} == {"vild"}
     assert len(PATHS) >= 8
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_a_config_is_a_lab_note(path):
     text = path.read_text()
     note = text.split('"""')[1]
-    assert f"configs/vild/{path.name}" in note, "the header gives the command"
+    assert f"configs/{path.parent.name}/{path.name}" in note, "the header gives the command"
     assert "Here: not trained yet" in note or "Here: 20" in note, (
         "the header gives our number with its date, or says so"
     )

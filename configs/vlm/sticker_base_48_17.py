@@ -2,6 +2,7 @@
 
 python tools/train.py configs/vlm/sticker_base_48_17.py --work-dir work_dirs/sticker_base_48_17
 The teacher's recipe (configs/vlm/sticker_clip.py), without the novel names and shorter.
+Here: not trained yet; builds and steps on CPU (tests/test_vlm_configs.py).
 """
 
 from mmengine.config import read_base

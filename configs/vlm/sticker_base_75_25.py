@@ -2,6 +2,7 @@
 
 python tools/train.py configs/vlm/sticker_base_75_25.py --work-dir work_dirs/sticker_base_75_25
 The teacher's recipe (configs/vlm/sticker_clip.py), without the novel names and shorter.
+Here: not trained yet; builds and steps on CPU (tests/test_vlm_configs.py).
 """
 
 from mmengine.config import read_base
@@ -10,7 +11,7 @@ from mmengine.optim import CosineAnnealingLR, LinearLR
 with read_base():
     from .sticker_clip import *
 
-steps = 5000
+steps = 3500
 
 train_dataloader.dataset.update(split="75-25", base_only=True)
 val_dataloader.dataset.update(split="75-25", base_only=True)

@@ -2,6 +2,7 @@
 
 python tools/train.py configs/vlm/sticker_clip.py --work-dir work_dirs/sticker_clip
 OVDET_STICKERS must name the sprite pack (docs/stickers.md).
+Here: not trained yet; builds and steps on CPU (tests/test_vlm_configs.py).
 """
 
 from mmengine.dataset import DefaultSampler, default_collate
@@ -19,7 +20,7 @@ from ovdet.engine.loops import ResumableIterLoop
 from ovdet.metrics.evaluator import TopK
 from ovdet.vlm.contrastive.sticker_training import StickerCLIPTraining
 
-steps = 15000
+steps = 11000
 batch = 64
 
 model = dict(type=TowerTraining, task=dict(type=StickerCLIPTraining))
@@ -65,6 +66,6 @@ val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 default_hooks = dict(
     logger=dict(type=LoggerHook, interval=100),
-    checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=500, max_keep_ckpts=1),
+    checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=500, max_keep_ckpts=2),
 )
 log_processor = dict(type=LogProcessor, window_size=100, by_epoch=False)
