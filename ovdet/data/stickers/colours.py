@@ -38,6 +38,12 @@ def _table() -> np.ndarray:
     return words.astype(np.uint8)
 
 
+def colour_words(pixels: np.ndarray) -> np.ndarray:
+    """Index into `WORDS` of each of (N, 3) uint8 RGB pixels, (N,) uint8."""
+    down = (pixels >> (8 - _BITS)).astype(np.int32)
+    return _table()[(down[:, 0] << (2 * _BITS)) | (down[:, 1] << _BITS) | down[:, 2]]
+
+
 def colour_shares(pixels: np.ndarray) -> np.ndarray:
     """Share of each of `WORDS` among pixels.
 
@@ -47,7 +53,5 @@ def colour_shares(pixels: np.ndarray) -> np.ndarray:
     Returns:
         (11,) float32 that sums to 1, or zeros where N is 0.
     """
-    down = (pixels >> (8 - _BITS)).astype(np.int32)
-    index = (down[:, 0] << (2 * _BITS)) | (down[:, 1] << _BITS) | down[:, 2]
-    counts = np.bincount(_table()[index], minlength=len(WORDS))
+    counts = np.bincount(colour_words(pixels), minlength=len(WORDS))
     return (counts / max(len(pixels), 1)).astype(np.float32)
