@@ -45,7 +45,7 @@ DOORS = {
     "huggingface_hub": ("vlm/contrastive/clip.py",),
     "timm": ("vlm/contrastive/clip.py", "vlm/contrastive/efficientnet_lite.py", "xvlm/"),
     "transformers": (),
-    "mmdet": ("vild/", "compat/", "data/transforms.py"),  # the last one packs samples as mmdet wants them
+    "mmdet": ("vild/", "compat/", "data/transforms.py", "data/stickers/detection.py"),  # the last two pack samples
     "mmcv": ("vild/", "compat/", "data/transforms.py"),
     "mmengine": ("engine/", "vild/", "compat/", "data/", "metrics/evaluator.py"),
     "supervision": ("results.py",),

@@ -15,13 +15,16 @@ from mmengine.evaluator import BaseMetric
 from ovdet.errors import InputError
 from ovdet.metrics.classification import top_k_accuracy
 from ovdet.metrics.detection import ClassPrecision, class_precision, summarise
-from ovdet.ops.masks import encode_masks
+from ovdet.ops.masks import areas, encode_masks
 
 IOU_TYPES = {"bbox": "box", "segm": "mask"}
 
 
 class DetectionMetric(BaseMetric):
     """Base, novel and overall average precision of the data set at hand; its metainfo says which names are which.
+
+    The truth is the file that the metainfo names as "ann_file"; where it names none, as of generated pictures, it is
+    the gt_instances of the samples.
 
     Args:
         iou_types: of "bbox" and "segm".
@@ -67,14 +70,17 @@ class DetectionMetric(BaseMetric):
                 if rles is not None:
                     row["segmentation"] = rles[index]
                 rows.append(row)
-            self.results.append((sample["img_id"], rows))
+            truth = None if "ann_file" in self.dataset_meta else _truth_of(sample, category_ids)
+            self.results.append((sample["img_id"], rows, truth))
 
-    def compute_metrics(self, results: list[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
+    def compute_metrics(
+        self, results: list[tuple[int, list[dict[str, Any]], dict[str, Any] | None]]
+    ) -> dict[str, float]:
         """Numbers in percent, named "box_AP50_novel" and so on."""
         meta = self.dataset_meta
-        truth = json.loads(Path(meta["ann_file"]).read_bytes())
-        rows = [row for _, some in results for row in some]
-        image_ids = sorted({image_id for image_id, _ in results})
+        truth = json.loads(Path(meta["ann_file"]).read_bytes()) if "ann_file" in meta else _join(results, meta)
+        rows = [row for _, some, _ in results for row in some]
+        image_ids = sorted({image_id for image_id, _, _ in results})
         numbers: dict[str, float] = {}
         per_class: list[dict[str, Any]] = [
             {"name": name, "group": group} for name, group in zip(meta["classes"], meta["groups"], strict=True)
@@ -92,15 +98,21 @@ class DetectionMetric(BaseMetric):
             )
             numbers |= {f"{kind}_{k}": v for k, v in summarise(result, meta["groups"], meta["frequencies"]).items()}
             _add_class_numbers(per_class, kind, result)
-        self.report = {"per_class": per_class, "protocol": self._protocol(image_ids)}
+        self.report = {"per_class": per_class, "protocol": self._protocol(image_ids, truth)}
         return numbers
 
-    def _protocol(self, image_ids: Sequence[int]) -> dict[str, Any]:
+    def _protocol(self, image_ids: Sequence[int], truth: dict[str, Any]) -> dict[str, Any]:
         """What was measured on what."""
         meta = self.dataset_meta
+        if "ann_file" in meta:
+            path = Path(meta["ann_file"])
+            name, content = path.name, path.read_bytes()
+        else:
+            name, content = "generated", json.dumps(truth, sort_keys=True).encode()
         return {
-            "annotations": Path(meta["ann_file"]).name,
-            "annotations_sha256": hashlib.sha256(Path(meta["ann_file"]).read_bytes()).hexdigest(),
+            "annotations": name,
+            "annotations_sha256": hashlib.sha256(content).hexdigest(),
+            **({"source": meta["source"]} if "source" in meta else {}),
             "images": len(image_ids),
             "split": meta["split"],
             "split_sha256": meta["split_digest"],
@@ -111,6 +123,42 @@ class DetectionMetric(BaseMetric):
             "max_dets": self.max_dets,
             "max_dets_of": "picture" if self.federated else "picture and class",
         }
+
+
+def _truth_of(sample: dict[str, Any], category_ids: Sequence[int]) -> dict[str, Any]:
+    """The COCO rows of one generated picture: its things, with exact masks."""
+    things, (height, width) = sample["gt_instances"], sample["ori_shape"][:2]
+    rles = encode_masks(np.asarray(things["masks"].masks, dtype=bool).reshape(-1, height, width))
+    annotations = []
+    for box_xyxy, label, rle, area in zip(
+        things["bboxes"].tolist(), things["labels"].tolist(), rles, areas(rles), strict=True
+    ):
+        x1, y1, x2, y2 = box_xyxy
+        annotations.append(
+            {
+                "image_id": sample["img_id"],
+                "category_id": category_ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": int(area),
+                "segmentation": rle,
+                "iscrowd": 0,
+            }
+        )
+    return {"image": {"id": sample["img_id"], "height": height, "width": width}, "annotations": annotations}
+
+
+def _join(results: Sequence[tuple[int, Any, Any]], meta: dict[str, Any]) -> dict[str, Any]:
+    """The pictures' rows as one COCO-format truth, in the order of the pictures' ids."""
+    pictures = {image_id: truth for image_id, _, truth in results}
+    ordered = [pictures[image_id] for image_id in sorted(pictures)]
+    rows = [row for one in ordered for row in one["annotations"]]
+    return {
+        "images": [one["image"] for one in ordered],
+        "annotations": [{**row, "id": index + 1} for index, row in enumerate(rows)],
+        "categories": [
+            {"id": key, "name": name} for key, name in zip(meta["category_ids"], meta["classes"], strict=True)
+        ],
+    }
 
 
 def _add_class_numbers(per_class: list[dict[str, Any]], kind: str, result: ClassPrecision) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from inspect import signature
 from typing import Any
 
 from mmcv.ops import RoIAlign
@@ -18,17 +16,17 @@ from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
 from mmdet.models.losses import L1Loss as PlainL1Loss
 from mmdet.models.necks import FPN
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder, MaxIoUAssigner, RandomSampler
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from torch import nn
 
 from ovdet.errors import InputError
 from ovdet.vild.config import Variant, ViLDConfig
-from ovdet.vild.heads import BoxHead, EncoderSizes, Float32RPNHead, ImageHead, Norm
+from ovdet.vild.heads import BoxHead, EncoderSizes, Float32RoIExtractor, Float32RPNHead, ImageHead, Norm
 from ovdet.vild.model import ViLDModel
+from ovdet.vild.recipe import records_recipe
 from ovdet.vild.roi_head import RegionParts, ViLDRoIHead
+from ovdet.vild.sticker_build import vild_stickers, vild_stickers_crops
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Of RGB in 0..255."""
@@ -84,24 +82,7 @@ class Architecture:
             raise InputError(f"norm must be 'bn' or 'gn', got {self.norm!r}")
 
 
-def _records_recipe(builder: Callable[..., ViLDModel]) -> Callable[..., ViLDModel]:
-    """Let the model remember by which builder and arguments it was made, for a checkpoint that explains itself."""
-
-    @wraps(builder)
-    def build(*arguments: Any, **named: Any) -> ViLDModel:
-        with DefaultScope.overwrite_default_scope("mmdet"):  # a Runner of this process may have set another
-            model = builder(*arguments, **named)
-        given = signature(builder).bind(*arguments, **named)
-        given.apply_defaults()
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in given.arguments.items()}
-        plain.pop("backbone_checkpoint", None)  # it is in the weights by then
-        model.recipe = {"builder": builder.__name__, "arguments": plain}
-        return model
-
-    return build
-
-
-@_records_recipe
+@records_recipe
 def vild_r50_fpn(
     variant: Variant = "ensemble",
     *,
@@ -150,7 +131,7 @@ def vild_r50_fpn(
     return assemble(architecture, config, with_mask, mean, std, backbone_checkpoint)
 
 
-@_records_recipe
+@records_recipe
 def vild_detpro_r50_fpn(
     variant: Variant = "ensemble",
     *,
@@ -184,7 +165,7 @@ def vild_detpro_r50_fpn(
     return assemble(architecture, config, with_mask, mean, std, backbone_checkpoint)
 
 
-@_records_recipe
+@records_recipe
 def vild_tiny(
     variant: Variant = "ensemble",
     *,
@@ -230,6 +211,8 @@ BUILDERS: dict[str, Callable[..., ViLDModel]] = {
     "vild_r50_fpn": vild_r50_fpn,
     "vild_detpro_r50_fpn": vild_detpro_r50_fpn,
     "vild_tiny": vild_tiny,
+    "vild_stickers": vild_stickers,
+    "vild_stickers_crops": vild_stickers_crops,
 }
 """What a checkpoint may name as its builder; nothing else is ever called on a checkpoint's word."""
 
@@ -342,8 +325,8 @@ def _roi_head(architecture: Architecture, config: ViLDConfig, with_mask: bool) -
     return ViLDRoIHead(parts, bbox_head, image_head, mask_head if with_mask else None, config)
 
 
-def _extractor(architecture: Architecture, side: int) -> SingleRoIExtractor:
-    return SingleRoIExtractor(
+def _extractor(architecture: Architecture, side: int) -> Float32RoIExtractor:
+    return Float32RoIExtractor(
         roi_layer=dict(type=RoIAlign, output_size=side, sampling_ratio=0),
         out_channels=architecture.channels,
         featmap_strides=list(STRIDES[:-1]),

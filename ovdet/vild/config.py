@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ovdet.errors import InputError
 
-Variant = Literal["text", "image", "vild", "ensemble"]
+Variant = Literal["text", "image", "vild", "ensemble", "supervised"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class ViLDConfig:
 
     Attributes:
         variant: "text" learns from class labels only; "image" takes its classes from distillation only; "vild"
-            does both with one head; "ensemble" does each with a head of its own and fuses the two at test time.
+            does both with one head; "ensemble" does each with a head of its own and fuses the two at test time;
+            "supervised" is the closed-set baseline: learned rows for the base names of training, no text.
         embed_dim: width D of the text embeddings and of the teacher's.
         temperature: divides the cosines in training.
         test_temperature: divides them at test time (0.01 in the official code, 0.007 in DetPro).
@@ -24,6 +25,9 @@ class ViLDConfig:
             256 on an L1 that is averaged over D = 512 too.
         max_distill_rois: best-scored proposals of a picture that are distilled; the others are left out.
         teacher_boxes: of the RPN's own, embedded on the fly if a picture brings no proposals.
+        half_teacher: let the teacher on the fly compute in the training's mixed precision instead of float32.
+        closed_classes: names of the training data, base and novel, where the variant is "supervised"; else 0.
+        max_mask_regions: of a picture that the mask head learns from; the objects' own boxes come first.
         box_beta: where the box loss turns from quadratic to linear; 0 is plain L1.
         base_text_exponent: share of the text head in the fused score of a class seen in training.
         novel_text_exponent: the same for a class that was not.
@@ -41,6 +45,9 @@ class ViLDConfig:
     distill_weight: float = 0.5
     max_distill_rois: int = 300
     teacher_boxes: int = 100
+    half_teacher: bool = False
+    closed_classes: int = 0
+    max_mask_regions: int | None = None
     box_beta: float = 1.0
     base_text_exponent: float = 2 / 3
     novel_text_exponent: float = 1 / 3
@@ -53,6 +60,11 @@ class ViLDConfig:
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
             raise InputError(f"variant must be one of {', '.join(get_args(Variant))}, got {self.variant!r}")
+        if (self.variant == "supervised") != (self.closed_classes > 0):
+            raise InputError(
+                f"closed_classes is the number of names for variant 'supervised' and 0 for all others, got "
+                f"{self.closed_classes} for {self.variant!r}"
+            )
         for name in ("embed_dim", "temperature", "test_temperature", "max_distill_rois", "max_per_img"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -66,7 +78,7 @@ class ViLDConfig:
     @property
     def distills(self) -> bool:
         """Whether training needs the teacher's embeddings of proposals."""
-        return self.variant != "text"
+        return self.variant not in ("text", "supervised")
 
     @property
     def learns_classes(self) -> bool:

@@ -7,11 +7,12 @@ DetPro's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from mmdet.models.dense_heads import RPNHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,6 +121,16 @@ class Float32RPNHead(RPNHead):
         """Levels of (B, C, h, w) -> levels of (B, A, h, w) scores and of (B, 4 A, h, w) deltas."""
         scores, deltas = super().forward(pyramid)
         return [level.float() for level in scores], [level.float() for level in deltas]
+
+
+class Float32RoIExtractor(SingleRoIExtractor):
+    """mmdet's extractor in float32: it casts boxes to the type of the features, and halves misplace them by pixels."""
+
+    def forward(self, pyramid: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Levels of (B, C, h, w) and (N, 5) -> (N, C, S, S)."""
+        levels = tuple(level.float() for level in pyramid[: self.num_inputs])
+        with torch.autocast(levels[0].device.type, enabled=False):
+            return super().forward(levels, rois.float())
 
 
 def cosine_logits(

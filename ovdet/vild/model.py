@@ -111,7 +111,7 @@ class ViLDModel(BaseDetector):
                 f"teacher {backbone.spec.name!r} embeds in {backbone.spec.embed_dim} dimensions, the model in "
                 f"{self.config.embed_dim}; build the model with embed_dim={backbone.spec.embed_dim}"
             )
-        self._teacher = None if backbone is None else CropTeacher(backbone)
+        self._teacher = None if backbone is None else CropTeacher(backbone, half=self.config.half_teacher)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), normalised -> levels of (B, C, h, w)."""
@@ -162,7 +162,9 @@ class ViLDModel(BaseDetector):
         for sample, result in zip(batch_data_samples, results, strict=True):
             size_hw = sample.ori_shape[:2] if rescale else sample.img_shape[:2]
             if rescale:
-                result.bboxes = result.bboxes / result.bboxes.new_tensor(sample.scale_factor).repeat(2)
+                result.bboxes = result.bboxes / result.bboxes.new_tensor(sample.get("scale_factor", (1.0, 1.0))).repeat(
+                    2
+                )
             if self.with_mask:
                 small = result.pop("mask_probabilities")
                 result.masks = paste_masks(small, result.bboxes, tuple(size_hw), self.config.mask_threshold)
@@ -179,20 +181,39 @@ class ViLDModel(BaseDetector):
         if not self.config.distills:
             return [self._no_regions(batch_inputs) for _ in data_samples]
         regions = []
+        untaught: list[int] = []
         for index, (sample, own) in enumerate(zip(data_samples, proposals, strict=True)):
             given = sample.get("proposals")
             if given is not None and "embeds" in given:
                 regions.append(self._best_given(given, index))
             elif self._teacher is not None:
                 boxes = own.bboxes[: self.config.teacher_boxes] if given is None else self._best_boxes(given)
-                regions.append(self._taught(batch_inputs[index], sample, get_box_tensor(boxes).detach()))
+                regions.append(InstanceData(bboxes=get_box_tensor(boxes).detach()))
+                untaught.append(index)
             elif given is None or not len(given):
                 regions.append(self._no_regions(batch_inputs))
             else:
                 raise InputError(
                     f"training picture {index} brings proposals without embeds; store them or call set_teacher"
                 )
+        if untaught:
+            boxes = [regions[index].bboxes for index in untaught]
+            some = [data_samples[index] for index in untaught]
+            for index, embeds in zip(untaught, self.teach(batch_inputs[untaught], some, boxes), strict=True):
+                regions[index].embeds = embeds
         return regions
+
+    def teach(self, batch_inputs: Tensor, data_samples: list[DetDataSample], boxes_xyxy: list[Tensor]) -> list[Tensor]:
+        """The teacher's embeddings of boxes in the network's input: B tensors (M_i, 4) -> B tensors (M_i, D).
+
+        Raises:
+            InputError: there is no teacher.
+        """
+        if self._teacher is None:
+            raise InputError("the model has no teacher; call set_teacher, or name one in the config's VocabularyHook")
+        mean, std = self.data_preprocessor.mean, self.data_preprocessor.std  # (3, 1, 1), RGB in 0..255
+        pictures = ((batch_inputs.float() * std + mean) / 255).clamp(0, 1)
+        return self._teacher.embed(pictures, [tuple(each.img_shape[:2]) for each in data_samples], boxes_xyxy)
 
     def _best_given(self, given: InstanceData, index: int) -> InstanceData:
         boxes, embeds = get_box_tensor(given.bboxes), given.embeds
@@ -214,12 +235,6 @@ class ViLDModel(BaseDetector):
         if "scores" not in given:
             return torch.arange(most)
         return given.scores.topk(most).indices.sort().values
-
-    def _taught(self, image: Tensor, sample: DetDataSample, boxes: Tensor) -> InstanceData:
-        mean, std = self.data_preprocessor.mean, self.data_preprocessor.std  # (3, 1, 1), RGB in 0..255
-        picture = ((image.float() * std + mean) / 255).clamp(0, 1)
-        embeds = self._teacher.embed(picture[None], [tuple(sample.img_shape[:2])], [boxes])[0]
-        return InstanceData(bboxes=boxes, embeds=embeds)
 
     def _no_regions(self, like: Tensor) -> InstanceData:
         return InstanceData(

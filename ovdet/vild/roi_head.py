@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules import DeltaXYWHBBoxCoder, MaxIoUAssigner, RandomSampler, SamplingResult
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovdet.errors import InputError
 from ovdet.vild import fusion
@@ -43,10 +43,14 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class RegionParts:
-    """What stands around the heads: built parts of mmdet, and the side of a mask target."""
+    """What stands around the heads, and the side of a mask target.
 
-    box_extractor: SingleRoIExtractor
-    mask_extractor: SingleRoIExtractor
+    An extractor is called as `extractor(pyramid, rois)`, rois (N, 5) being picture, x1, y1, x2, y2; what it gives is
+    what the heads take.
+    """
+
+    box_extractor: nn.Module
+    mask_extractor: nn.Module
     assigner: MaxIoUAssigner
     sampler: RandomSampler
     coder: DeltaXYWHBBoxCoder
@@ -127,16 +131,16 @@ class ViLDRoIHead(BaseModule):
         rois = bbox2roi([sample.priors for sample in sampled])  # (N, 5)
         distilled = bbox2roi([each.bboxes for each in distillation])  # (M, 5)
         if self.config.variant in ("image", "vild"):  # one head for both kinds of regions
-            embeddings, deltas = self.bbox_head(self._pool(self.bbox_roi_extractor, pyramid, [rois, distilled]))
+            embeddings, deltas = self.bbox_head(self.bbox_roi_extractor(pyramid, torch.cat([rois, distilled])))
             embeddings, students = embeddings.split([len(rois), len(distilled)])
             deltas = deltas[: len(rois)]
         else:
-            embeddings, deltas = self.bbox_head(self._pool(self.bbox_roi_extractor, pyramid, [rois]))
+            embeddings, deltas = self.bbox_head(self.bbox_roi_extractor(pyramid, rois))
             students = None
         losses = self._class_losses(embeddings, sampled, table) if self.config.learns_classes else {}
         losses["loss_bbox"] = self._box_loss(deltas, sampled)
         if self.image_head is not None:
-            students = self.image_head(self._pool(self.bbox_roi_extractor, pyramid, [distilled]))
+            students = self.image_head(self.bbox_roi_extractor(pyramid, distilled))
         if students is not None:
             losses["loss_distill"] = self._distillation_loss(students, distillation, embeddings)
         if self.mask_head is not None:
@@ -164,12 +168,21 @@ class ViLDRoIHead(BaseModule):
         if base_mask is None:
             base_mask = torch.ones(background, dtype=torch.bool, device=labels.device)
         _refuse_novel_labels(labels, base_mask)
-        logits = cosine_logits(
-            embeddings, table.embeddings, self.bbox_head.bg_embedding, self.config.temperature
-        )  # (N, K + 1)
+        logits = self._text_logits(embeddings, table, self.config.temperature)  # (N, K + 1)
         loss = classification_loss(logits, labels, base_mask)
         right = logits.detach().argmax(dim=1) == labels
         return {"loss_cls": loss, "acc": 100 * right.float().mean()}
+
+    def _text_logits(self, embeddings: Tensor, table: ClassTable, temperature: float) -> Tensor:
+        """Logits (N, K + 1), background last: cosines with the table, or a closed set's own rows, in its order."""
+        if not self.config.closed_classes:
+            return cosine_logits(embeddings, table.embeddings, self.bbox_head.bg_embedding, temperature)
+        if len(table) != self.config.closed_classes:
+            raise InputError(
+                f"this model was trained on {self.config.closed_classes} names without text, and can score no other; "
+                f"got {len(table)} names"
+            )
+        return self.bbox_head.classifier(embeddings).float()
 
     def _box_loss(self, deltas: Tensor, sampled: list[SamplingResult]) -> Tensor:
         targets = torch.cat([self.coder.encode(each.pos_priors, each.pos_gt_bboxes) for each in sampled])  # (P, 4)
@@ -198,8 +211,10 @@ class ViLDRoIHead(BaseModule):
                     f"training picture {index} ({sample.metainfo.get('img_path', 'no path')}) brings no masks; "
                     "load them with the annotations or build the model with with_mask=False"
                 )
+        if self.config.max_mask_regions is not None:
+            sampled = [_first_objects(each, self.config.max_mask_regions) for each in sampled]
         rois = bbox2roi([each.pos_priors for each in sampled])  # (P, 5)
-        predicted = self.mask_head(self._pool(self.mask_roi_extractor, pyramid, [rois])).float()  # (P, 1, 28, 28)
+        predicted = self.mask_head(self.mask_roi_extractor(pyramid, rois)).float()  # (P, 1, 28, 28)
         objects = [sample.gt_instances for sample in data_samples]
         settings = ConfigDict(mask_size=self.mask_size)
         return self.mask_head.loss_and_target(predicted, sampled, objects, settings)["loss_mask"]["loss_mask"]
@@ -230,30 +245,50 @@ class ViLDRoIHead(BaseModule):
             B with bboxes (n, 4) in pixels of the network's input, scores (n,), labels (n,) and, with masks,
             mask_probabilities (n, 28, 28) over each box.
         """
+        boxes_xyxy, embeddings, image_embeddings = self.regions(pyramid, proposals, sizes_hw)
+        results = [
+            self.choose(
+                boxes, partial(self._score_rows, *vectors, table), len(table), score_thr=score_thr, max_dets=max_dets
+            )
+            for boxes, *vectors in zip(boxes_xyxy, embeddings, image_embeddings, strict=True)
+        ]
+        self.add_masks(pyramid, results)
+        return results
+
+    def regions(
+        self, pyramid: Sequence[Tensor], proposals: list[InstanceData], sizes_hw: Sequence[tuple[int, int]]
+    ) -> tuple[list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Refine proposals: B tensors each of boxes (N_i, 4), text embeddings and image embeddings (N_i, D)."""
         counts = [len(each) for each in proposals]
         rois = bbox2roi([each.bboxes for each in proposals])  # (N, 5)
-        features = self._pool(self.bbox_roi_extractor, pyramid, [rois])
+        features = self.bbox_roi_extractor(pyramid, rois)
         embeddings, deltas = self.bbox_head(features)
         image_embeddings = self.image_head(features) if self.image_head is not None else embeddings
-        results = []
-        for priors, mine, image_mine, delta, size_hw in zip(
-            rois[:, 1:].split(counts), embeddings.split(counts), image_embeddings.split(counts), deltas.split(counts),
-            sizes_hw, strict=True,
-        ):  # fmt: skip
-            boxes_xyxy = self.coder.decode(priors, delta, max_shape=size_hw)  # (N_i, 4)
-            score_rows = partial(self._score_rows, mine, image_mine, table)
-            positions, scores, labels = select_detections(
-                boxes_xyxy,
-                score_rows,
-                len(table),
-                score_thr=self.config.score_thr if score_thr is None else score_thr,
-                nms_iou=self.config.nms_iou,
-                max_dets=max_dets or self.config.max_per_img,
-            )
-            results.append(InstanceData(bboxes=boxes_xyxy[positions], scores=scores, labels=labels))
-        if self.mask_head is not None:
-            self._add_masks(pyramid, results)
-        return results
+        boxes_xyxy = [
+            self.coder.decode(priors, delta, max_shape=size_hw)
+            for priors, delta, size_hw in zip(rois[:, 1:].split(counts), deltas.split(counts), sizes_hw, strict=True)
+        ]
+        return boxes_xyxy, embeddings.split(counts), image_embeddings.split(counts)
+
+    def choose(
+        self,
+        boxes_xyxy: Tensor,
+        score_rows: Callable[[slice], Tensor],
+        classes: int,
+        *,
+        score_thr: float | None = None,
+        max_dets: int | None = None,
+    ) -> InstanceData:
+        """The best detections of one picture, as configured: bboxes (n, 4), scores (n,) and labels (n,)."""
+        positions, scores, labels = select_detections(
+            boxes_xyxy,
+            score_rows,
+            classes,
+            score_thr=self.config.score_thr if score_thr is None else score_thr,
+            nms_iou=self.config.nms_iou,
+            max_dets=max_dets or self.config.max_per_img,
+        )
+        return InstanceData(bboxes=boxes_xyxy[positions], scores=scores, labels=labels)
 
     def _score_rows(self, embeddings: Tensor, image_embeddings: Tensor, table: ClassTable, rows: slice) -> Tensor:
         """Scores (n, K) of some regions, from their embeddings (N, D) in the two branches."""
@@ -261,9 +296,10 @@ class ViLDRoIHead(BaseModule):
         names, temperature = table.embeddings, settings.test_temperature
         if settings.variant == "image":
             return fusion.image_log_probabilities(cosine_logits(embeddings[rows], names, None, temperature)).exp()
-        text = fusion.text_log_probabilities(
-            cosine_logits(embeddings[rows], names, self.bbox_head.bg_embedding, temperature)
-        )
+        logits = self._text_logits(embeddings[rows], table, temperature)
+        if settings.closed_classes and table.base_mask is not None:  # nothing was learned of novel names
+            logits = logits.masked_fill(torch.cat([~table.base_mask, table.base_mask.new_zeros(1)]), -torch.inf)
+        text = fusion.text_log_probabilities(logits)
         if settings.variant != "ensemble":
             return text.exp()
         image = fusion.image_log_probabilities(cosine_logits(image_embeddings[rows], names, None, temperature))
@@ -276,18 +312,23 @@ class ViLDRoIHead(BaseModule):
         )
         return fusion.fuse(text, image, share.to(text))
 
-    def _add_masks(self, pyramid: Sequence[Tensor], results: list[InstanceData]) -> None:
+    def add_masks(self, pyramid: Sequence[Tensor], results: list[InstanceData]) -> None:
+        """Add mask_probabilities (n, 28, 28) to the detections of each picture, if there is a mask head."""
+        if self.mask_head is None:
+            return
         rois = bbox2roi([each.bboxes for each in results])  # (n, 5)
-        probabilities = self.mask_head(self._pool(self.mask_roi_extractor, pyramid, [rois])).float().sigmoid()[:, 0]
+        probabilities = self.mask_head(self.mask_roi_extractor(pyramid, rois)).float().sigmoid()[:, 0]
         for each, masks in zip(results, probabilities.split([len(each) for each in results]), strict=True):
             each.mask_probabilities = masks  # (n_i, 28, 28)
 
-    @staticmethod
-    def _pool(extractor: SingleRoIExtractor, pyramid: Sequence[Tensor], rois: list[Tensor]) -> Tensor:
-        """RoIAlign in float32: mmdet casts boxes to the type of the features, and halves misplace them by pixels."""
-        levels = tuple(level.float() for level in pyramid[: extractor.num_inputs])
-        with torch.autocast(levels[0].device.type, enabled=False):
-            return extractor(levels, torch.cat(rois).float())  # (N, C, S, S)
+
+def _first_objects(sampled: SamplingResult, limit: int) -> SimpleNamespace:
+    """What a mask head reads of the first regions that hold an object; the objects' own boxes come first."""
+    return SimpleNamespace(
+        pos_priors=sampled.pos_priors[:limit],
+        pos_assigned_gt_inds=sampled.pos_assigned_gt_inds[:limit],
+        pos_gt_labels=sampled.pos_gt_labels[:limit],
+    )
 
 
 def _refuse_novel_labels(labels: Tensor, base_mask: Tensor) -> None:

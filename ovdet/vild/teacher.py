@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
 
-from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.base import VLMBackbone, crop_boxes
 
 
 class CropTeacher:
@@ -19,12 +21,17 @@ class CropTeacher:
 
     Args:
         backbone: of the zoo; put in evaluation mode, moved to where the pictures are, never trained.
+        scales: of the crops about the box centre; their features are summed (arXiv:2104.13921, section 3.2).
         block: crops encoded at once.
+        half: leave the backbone under the autocast that it is called in, if there is one. For backbones that were
+            trained so; the others compute in float32.
     """
 
-    def __init__(self, backbone: VLMBackbone, block: int = 64) -> None:
+    def __init__(
+        self, backbone: VLMBackbone, scales: Sequence[float] = (1.0, 1.5), block: int = 64, half: bool = False
+    ) -> None:
         self.backbone = backbone.eval().requires_grad_(False)
-        self.block = block
+        self.scales, self.block, self.half = tuple(scales), block, half
 
     @torch.no_grad()
     def embed(self, images: Tensor, sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor]) -> list[Tensor]:
@@ -40,9 +47,21 @@ class CropTeacher:
         """
         if self.backbone.mean.device != images.device:
             self.backbone.to(images.device)
+        counts = [len(boxes) for boxes in boxes_xyxy]
+        side, width = self.backbone.spec.image_size, self.backbone.spec.embed_dim
+        crops = [
+            roi_align(image[None, :, :height, :width_], [rois], (side, side), sampling_ratio=-1, aligned=True)
+            for image, (height, width_), boxes in zip(images.float(), sizes_hw, boxes_xyxy, strict=True)
+            for scale in self.scales
+            if len(rois := crop_boxes(boxes.detach().float(), scale, (height, width_)))
+        ]  # each (M_i, 3, S, S), the scales of a picture beside one another
+        if not crops:
+            return [images.new_zeros(0, width, dtype=torch.float32) for _ in counts]
+        with torch.autocast(images.device.type, enabled=self.half and torch.is_autocast_enabled(images.device.type)):
+            features = torch.cat(
+                [self.backbone.image_features(part) for part in torch.cat(crops).clamp(0, 1).split(self.block)]
+            )
         embeddings = []
-        with torch.autocast(images.device.type, enabled=False):
-            for image, (height, width), boxes in zip(images, sizes_hw, boxes_xyxy, strict=True):
-                picture = image[None, :, :height, :width].float()
-                embeddings += self.backbone.region_embed_crop(picture, [boxes.detach()], block=self.block)
+        for part, count in zip(features.float().split([len(self.scales) * c for c in counts]), counts, strict=True):
+            embeddings.append(F.normalize(part.view(len(self.scales), count, width).sum(dim=0), dim=1))
         return embeddings

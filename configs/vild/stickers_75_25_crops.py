@@ -1,0 +1,15 @@
+"""Teacher on crops of a trained ViLD-text's boxes, sticker scenes, 556 base and 185 novel names.
+
+python tools/test.py configs/vild/stickers_75_25_crops.py work_dirs/stickers_75_25_text/iter_6000.pth
+For tests alone. A score is the geometric mean of the teacher's probability and the proposal's objectness.
+Here: not tested yet; builds and runs on CPU (tests/test_sticker_configs.py).
+"""
+
+from mmengine.config import read_base
+
+from ovdet.vild.build import vild_stickers_crops
+
+with read_base():
+    from .._base_.stickers import *
+
+model = dict(type=vild_stickers_crops, variant="text")

@@ -1,0 +1,17 @@
+"""ViLD (w = 0.8), compact detector, sticker scenes, 556 base and 185 novel names.
+
+python tools/train.py configs/vild/stickers_75_25_vild.py
+The trunk starts from crops of base names alone (configs/vlm/sticker_base_75_25.py).
+One head learns both ways; the teacher names the detector's own best nine proposals.
+Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
+"""
+
+from mmengine.config import read_base
+
+from ovdet.vild.build import vild_stickers
+
+with read_base():
+    from .._base_.stickers import *
+
+trunk = "work_dirs/sticker_base_75_25/iter_5000.pth"
+model = dict(type=vild_stickers, variant="vild", distill_weight=0.8, teacher_boxes=9, trunk_checkpoint=trunk)

@@ -1,0 +1,31 @@
+"""ViLD-ensemble (w = 0.8), compact detector, sticker scenes, 556 base and 185 novel names: `--model stickers`.
+
+python tools/train.py configs/vild/stickers_shipped.py
+As stickers_75_25_ensemble.py, but the trunk and the text head's projection start from the teacher's
+(configs/vlm/sticker_clip.py), which saw crops of all names, though never a box; and it trains longer.
+Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
+"""
+
+from mmengine.config import read_base
+from mmengine.optim import CosineAnnealingLR, LinearLR
+
+from ovdet.vild.build import vild_stickers
+
+with read_base():
+    from .._base_.stickers import *
+
+steps = 4500
+
+model = dict(
+    type=vild_stickers,
+    variant="ensemble",
+    distill_weight=0.8,
+    teacher_boxes=9,
+    trunk_checkpoint="work_dirs/sticker_clip/iter_11000.pth",
+    with_projection=True,
+)
+param_scheduler = [
+    dict(type=LinearLR, start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
+    dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=1e-5),
+]
+train_cfg.update(max_iters=steps)
