@@ -216,6 +216,95 @@ class Detections:
         return f"Detections({len(self)} in {self.size_hw[1]}x{self.size_hw[0]}: {best}{more})"
 
 
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """What one sentence means in one picture: boxes, best first, or nothing if it is not there.
+
+    Attributes:
+        expression: the sentence as the caller wrote it.
+        boxes_xyxy: (N, 4) float32, pixels of the original picture; one, or several where candidates were given.
+        scores: (N,) float32 in [0, 1], how sure the model is of each, or None from a model that cannot say.
+        size_hw: height and width of the original picture in pixels.
+        confidence: of the best box, also where that fell below the threshold; None from a model that cannot say.
+        source: where the picture came from, or None for an array.
+        model: which model answered, or None.
+
+    Raises:
+        ValueError: a field has the wrong shape, or a number is out of its range.
+    """
+
+    expression: str
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray | None
+    size_hw: tuple[int, int]
+    confidence: float | None = None
+    source: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expression, str) or not self.expression.strip():
+            raise ValueError(f"expression must be a sentence, got {self.expression!r}")
+        count = len(np.asarray(self.boxes_xyxy))
+        stand_in = np.zeros(count) if self.scores is None else self.scores
+        checked = Detections(self.boxes_xyxy, stand_in, np.zeros(count), (self.expression,), self.size_hw)
+        confidence = None if self.confidence is None else float(self.confidence)
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise ValueError(f"confidence must lie in [0, 1], got {confidence}")
+        object.__setattr__(self, "boxes_xyxy", checked.boxes_xyxy)
+        object.__setattr__(self, "scores", None if self.scores is None else checked.scores)
+        object.__setattr__(self, "size_hw", checked.size_hw)
+        object.__setattr__(self, "confidence", confidence)
+
+    @property
+    def absent(self) -> bool:
+        """Is there nothing in the picture that the sentence could mean?"""
+        return not len(self.boxes_xyxy)
+
+    @property
+    def box_xyxy(self) -> np.ndarray | None:
+        """(4,) of the best box, None if absent."""
+        return None if self.absent else self.boxes_xyxy[0]
+
+    @property
+    def score(self) -> float | None:
+        """Of the best box; None if absent, or if the model cannot say."""
+        return None if self.absent or self.scores is None else float(self.scores[0])
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def to_detections(self) -> Detections:
+        """The same as detections of one class, which the sentence names; a score that is not known becomes 1."""
+        scores = np.ones(len(self)) if self.scores is None else self.scores
+        labels = np.zeros(len(self), np.int64)
+        return Detections(
+            self.boxes_xyxy, scores, labels, (self.expression,), self.size_hw, source=self.source, model=self.model
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """One JSON-ready object."""
+        scores = [None] * len(self) if self.scores is None else [round(float(score), 6) for score in self.scores]
+        boxes = [[round(float(edge), 3) for edge in box] for box in self.boxes_xyxy]
+        return {
+            "source": self.source,
+            "size_hw": list(self.size_hw),
+            "model": self.model,
+            "expression": self.expression,
+            "absent": self.absent,
+            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "boxes": [{"score": score, "box_xyxy": box} for score, box in zip(scores, boxes, strict=True)],
+        }
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """Draw the boxes with the sentence on a copy of the (H, W, 3) uint8 RGB picture."""
+        return self.to_detections().draw(image)
+
+    def __repr__(self) -> str:
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        found = "absent" if self.absent else f"{len(self)} box{'es' if len(self) > 1 else ''}"
+        return f"Grounding({self.expression!r}: {found}{sure})"
+
+
 def _vector(name: str, values: ArrayLike, count: int, dtype: type) -> np.ndarray:
     vector: np.ndarray = np.asarray(values, dtype=dtype)
     if vector.shape != (count,):

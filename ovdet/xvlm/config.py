@@ -1,4 +1,4 @@
-"""Sizes of an X-VLM, of its parts and of its losses (arXiv:2111.08276, section 4.1 and the published configurations)."""
+"""Sizes of an X-VLM and of its parts (arXiv:2111.08276, section 4.1, and the published configurations)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ovdet.errors import InputError
 from ovdet.xvlm.config import CLIP_MEAN, CLIP_STD, ImageSizes, SwinSizes, ViTSizes
+from ovdet.xvlm.text import SharedTokens
 
 
 class EncodedImages(NamedTuple):
@@ -83,7 +84,7 @@ class ImageEncoder(nn.Module):
         """
         raise NotImplementedError
 
-    def regions(self, encoded: EncodedImages, image_index: Tensor, masks: Tensor) -> Tensor:
+    def regions(self, encoded: EncodedImages, image_index: Tensor, masks: Tensor) -> SharedTokens:
         """Tokens of regions.
 
         Args:
@@ -92,10 +93,9 @@ class ImageEncoder(nn.Module):
             masks: (R, 1 + T) bool, true where the region has a token; column 0 is true.
 
         Returns:
-            (R, 1 + T, W); what lies outside a region is still there and to be masked by whoever attends to it.
+            R rows; what lies outside a region is still there and to be masked by whoever attends to it.
         """
-        mean = region_means(encoded.tokens, image_index, masks)  # (R, W)
-        return torch.cat([mean[:, None], encoded.tokens[image_index, 1:]], dim=1)
+        return SharedTokens(encoded.tokens, image_index, region_means(encoded.tokens, image_index, masks))
 
     def _check(self, images: Tensor) -> None:
         side = self.image_size
@@ -128,7 +128,7 @@ def region_means(tokens: Tensor, image_index: Tensor, masks: Tensor) -> Tensor:
     """Mean of the patch tokens in each region: tokens (B, 1 + T, W), masks (R, 1 + T) -> (R, W)."""
     weights = masks[:, 1:].to(tokens.dtype)  # (R, T)
     weights = weights / weights.sum(1, keepdim=True)
-    return torch.einsum("rt,rtw->rw", weights, tokens[image_index, 1:])
+    return (weights[:, None] @ tokens[image_index, 1:])[:, 0]
 
 
 class SwinImages(ImageEncoder):
@@ -215,7 +215,7 @@ class ViTImages(ImageEncoder):
             x = block(x)
         return EncodedImages(trunk.norm(x), middle)
 
-    def regions(self, encoded: EncodedImages, image_index: Tensor, masks: Tensor) -> Tensor:
+    def regions(self, encoded: EncodedImages, image_index: Tensor, masks: Tensor) -> SharedTokens:
         """See `ImageEncoder`; every token is computed anew from those of its region."""
         assert encoded.middle is not None, "encoded by another encoder"
         x = encoded.middle[image_index]  # (R, 1 + T, W)
@@ -224,7 +224,7 @@ class ViTImages(ImageEncoder):
         hidden = hidden[:, None, None].expand(-1, 1, count, -1)  # (R, 1, 1 + T, 1 + T)
         for block in self.trunk.blocks[len(self.trunk.blocks) - self.region_depth :]:
             x = block(x, attn_mask=hidden)
-        return self.trunk.norm(x)
+        return SharedTokens(self.trunk.norm(x), torch.arange(len(x), device=x.device))
 
 
 def make_image_encoder(sizes: ImageSizes) -> ImageEncoder:

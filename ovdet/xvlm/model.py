@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ovdet.errors import CapabilityError
 from ovdet.xvlm.images import EncodedImages, ImageEncoder
-from ovdet.xvlm.text import WordHead
+from ovdet.xvlm.text import Looked, WordHead
 
 
 class SentenceEncoder(Protocol):
@@ -44,13 +44,13 @@ class JointSpace(nn.Module):
         self.text = nn.Linear(text_width, embed_dim)
         self.temperature = nn.Parameter(torch.tensor(temperature))
 
-    def of_images(self, tokens: Tensor) -> Tensor:
-        """(B, 1 + T, W) -> (B, E), from token 0."""
-        return F.normalize(self.image(tokens[:, 0]).float(), dim=-1)
+    def of_images(self, first: Tensor) -> Tensor:
+        """Token 0 of pictures or regions (B, W) -> (B, E)."""
+        return F.normalize(self.image(first).float(), dim=-1)
 
-    def of_texts(self, states: Tensor) -> Tensor:
-        """(K, L, D) -> (K, E), from token 0."""
-        return F.normalize(self.text(states[:, 0]).float(), dim=-1)
+    def of_texts(self, first: Tensor) -> Tensor:
+        """State 0 of sentences (K, D) -> (K, E)."""
+        return F.normalize(self.text(first).float(), dim=-1)
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
@@ -101,13 +101,13 @@ class XVLMModel(nn.Module):
         states: Tensor = self.text_encoder(ids, mask)
         return states
 
-    def first(self, states: Tensor, mask: Tensor, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    def first(self, states: Tensor, mask: Tensor, tokens: Looked, token_mask: Tensor | None = None) -> Tensor:
         """The first token after fusion.
 
         Args:
             states: (K, L, D) of sentences, an equal number for each picture in turn.
             mask: (K, L) bool.
-            tokens: (B, 1 + T, W) of pictures or regions.
+            tokens: (B, 1 + T, W) of pictures or regions, or shared ones.
             token_mask: (B, 1 + T) bool; None is everything.
 
         Returns:
@@ -116,7 +116,7 @@ class XVLMModel(nn.Module):
         fused: Tensor = self.fusion(states, mask, tokens, token_mask)[:, 0]
         return fused
 
-    def predict_boxes(self, states: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    def predict_boxes(self, states: Tensor, mask: Tensor, tokens: Looked) -> Tensor:
         """One box for each sentence from the whole picture -> (K, 4) boxes_cxcywh_norm in [0, 1].
 
         Raises:

@@ -40,7 +40,7 @@ class TrunkImages(ImageEncoder):
         if image_size % 32 or width % 4:
             raise InputError(f"image_size must be a multiple of 32 and width of 4, got {image_size} and {width}")
         super().__init__(image_size, width, (16, 32), MEAN, STD)
-        self.trunk = CompactTrunk(trunk_widths)
+        self.trunk = CompactTrunk(trunk_widths).to(memory_format=torch.channels_last)
         self.levels = nn.ModuleList(nn.Linear(channels, width) for channels in self.trunk.out_channels[1:])
         self.level_norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.levels)
         self.level_marks = nn.Parameter(torch.zeros(len(self.strides), width))
@@ -54,7 +54,7 @@ class TrunkImages(ImageEncoder):
     def forward(self, images: Tensor) -> EncodedImages:
         """See `ImageEncoder`."""
         self._check(images)
-        _, *levels = self.trunk(images)
+        _, *levels = self.trunk(images.contiguous(memory_format=torch.channels_last))
         seen = []
         for level, linear, norm, mark in zip(levels, self.levels, self.level_norms, self.level_marks, strict=True):
             seen.append(norm(linear(level.flatten(2).transpose(1, 2))) + mark)  # (B, n * n, W)

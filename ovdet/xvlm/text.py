@@ -6,6 +6,7 @@ Post-norm layers of torch; no pooler. Masks are bool, true where there is a toke
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,46 @@ def self_attention_layer(sizes: TextSizes) -> nn.TransformerEncoderLayer:
     return layer
 
 
+class SharedTokens(NamedTuple):
+    """Tokens that N rows look at, though most of them are the same for all rows of one picture.
+
+    What is computed from a token alone is computed once a picture; only then rows are told apart.
+
+    Attributes:
+        tokens: (B, 1 + T, W) of pictures.
+        index: (N,) the picture of each row.
+        first: (N, W) each row's own in the place of token 0, or None.
+    """
+
+    tokens: Tensor
+    index: Tensor
+    first: Tensor | None = None
+
+    def rows(self, chosen: Tensor) -> SharedTokens:
+        """Some rows, in that order."""
+        return SharedTokens(self.tokens, self.index[chosen], None if self.first is None else self.first[chosen])
+
+    def project(self, linear: nn.Linear) -> Tensor:
+        """A linear map of all tokens of every row: (N, 1 + T, D)."""
+        mapped = linear(self.tokens)[self.index]
+        if self.first is None:
+            return mapped
+        return torch.cat([linear(self.first)[:, None], mapped[:, 1:]], dim=1)
+
+    @property
+    def heads(self) -> Tensor:
+        """(N, W), token 0 of every row."""
+        return self.tokens[self.index, 0] if self.first is None else self.first
+
+    def all(self) -> Tensor:
+        """The tokens of every row, (N, 1 + T, W)."""
+        return torch.cat([self.heads[:, None], self.tokens[self.index, 1:]], dim=1)
+
+
+Looked = Tensor | SharedTokens
+"""Tokens to look at: (B, T, W), one set for each row or for several consecutive rows; or shared ones."""
+
+
 class CrossAttention(nn.Module):
     """Attention from a sentence to tokens of another width.
 
@@ -103,22 +144,26 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(key_width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, tokens: Looked, mask: Tensor | None = None) -> Tensor:
         """Look at tokens; consecutive sentences may share a picture, whose keys are then computed once.
 
         Args:
             x: (K, L, D) of K = G * B sentences, G for each of B pictures in turn.
-            tokens: (B, T, W).
+            tokens: (B, T, W), or shared ones of B rows.
             mask: (B, T), true where there is something to see; None is everywhere.
 
         Returns:
             (K, L, D).
         """
-        query = self.split(self.query(x).reshape(len(tokens), -1, x.shape[2]))  # (B, heads, G * L, D / heads)
+        if isinstance(tokens, SharedTokens):
+            key, value = tokens.project(self.key), tokens.project(self.value)
+        else:
+            key, value = self.key(tokens), self.value(tokens)
+        query = self.split(self.query(x).reshape(len(key), -1, x.shape[2]))  # (B, heads, G * L, D / heads)
         seen = None if mask is None else mask[:, None, None]
         dropout = self.dropout if self.training else 0.0
         found = F.scaled_dot_product_attention(
-            query, self.split(self.key(tokens)), self.split(self.value(tokens)), attn_mask=seen, dropout_p=dropout
+            query, self.split(key), self.split(value), attn_mask=seen, dropout_p=dropout
         )
         return self.out(found.transpose(1, 2).reshape(x.shape))
 
@@ -149,7 +194,7 @@ class CrossLayer(nn.Module):
         init_linear(self)
 
     def forward(
-        self, x: Tensor, mask: Tensor, tokens: Tensor, token_mask: Tensor | None = None, *, causal: bool = False
+        self, x: Tensor, mask: Tensor, tokens: Looked, token_mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
         """One layer.
 
@@ -184,7 +229,7 @@ class CrossEncoder(nn.Module):
         self.causal = causal
         self.layers = nn.ModuleList(CrossLayer(sizes, key_width) for _ in range(sizes.fusion_layers))
 
-    def forward(self, states: Tensor, mask: Tensor, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor, tokens: Looked, token_mask: Tensor | None = None) -> Tensor:
         """States (K, L, D), mask (K, L), tokens (B, T, W), token_mask (B, T) -> (K, L, D); K is a multiple of B."""
         for layer in self.layers:
             states = layer(states, mask, tokens, token_mask, causal=self.causal)

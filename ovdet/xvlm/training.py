@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ovdet.errors import InputError
+from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.losses import box_losses, contrastive_loss, hard_negatives, masked_word_loss, matching_loss
 from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.model import XVLMModel
+from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.tokens import SentenceTokens, pad_rows
 
 Batch = Mapping[str, Any]
@@ -108,48 +110,53 @@ class XVLMTraining(nn.Module):
         if "words" in self.losses:
             losses["loss_words"] = self._words(batch["texts"], seen, seen_mask)
         if "box" in self.losses and not bool(is_image.all()):
-            predicted = model.predict_boxes(states, mask, whole[index])
+            predicted = model.predict_boxes(states, mask, whole)
             losses["loss_box"], losses["loss_giou"] = box_losses(predicted, boxes, is_image)
         return losses
 
-    def _see(self, encoded: Any, index: Tensor, boxes: Tensor, is_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of the whole pictures (B, 1 + T, W), and for each text those of its region with their mask."""
+    def _see(
+        self, encoded: EncodedImages, index: Tensor, boxes: Tensor, is_image: Tensor
+    ) -> tuple[SharedTokens, SharedTokens, Tensor]:
+        """For each text the tokens of its whole picture, and those of its region with their mask (N, 1 + T)."""
         encoder = self.model.image_encoder
+        whole = SharedTokens(encoded.tokens, index)
         if bool(is_image.all()):
-            seen = encoded.tokens[index]
-            return encoded.tokens, seen, seen.new_ones(seen.shape[:2], dtype=torch.bool)
+            return whole, whole, torch.ones(len(index), encoder.tokens, dtype=torch.bool, device=index.device)
         masks = encoder.region_masks(square_boxes(boxes, encoder.image_size))
         masks[is_image] = True
-        return encoded.tokens, encoder.regions(encoded, index, masks), masks
+        return whole, encoder.regions(encoded, index, masks), masks
 
     def _alignment(
-        self, seen: Tensor, seen_mask: Tensor, states: Tensor, mask: Tensor, own: Tensor | None
+        self, seen: SharedTokens, seen_mask: Tensor, states: Tensor, mask: Tensor, own: Tensor | None
     ) -> dict[str, Tensor]:
         """Contrastive and matching losses of N pairs."""
         model, space = self.model, self.model.space
         assert space is not None, "checked when built"
-        images, texts = space.of_images(seen), space.of_texts(states)
+        images, texts = space.of_images(seen.heads), space.of_texts(states[:, 0])
         losses = {}
         if "contrast" in self.losses:
             losses["loss_contrast"] = contrastive_loss(images, texts, space.temperature, own)
         if "match" in self.losses:
             wrong = hard_negatives(images, texts, space.temperature, own)
             right = model.match_logits(model.first(states, mask, seen, seen_mask))
-            others = model.first(states[wrong.texts], mask[wrong.texts], seen[wrong.images], seen_mask[wrong.images])
+            others = model.first(
+                states[wrong.texts], mask[wrong.texts], seen.rows(wrong.images), seen_mask[wrong.images]
+            )
             losses["loss_match"] = matching_loss(right, model.match_logits(others))
         return losses
 
-    def _words(self, texts: Sequence[str], seen: Tensor, seen_mask: Tensor) -> Tensor:
+    def _words(self, texts: Sequence[str], seen: SharedTokens, seen_mask: Tensor) -> Tensor:
         """The loss of hidden words, in a pass of its own."""
         assert self.masking is not None, "checked when built"
         rng = random.Random(int(torch.randint(2**31, ())))
         hidden = [self.masking(self.tokens.ids(text), rng) for text in texts]
-        ids, mask = (each.to(seen.device) for each in pad_rows([one.ids for one in hidden], self.tokens.wordpiece.pad))
-        places, known = (each.to(seen.device) for each in pad_rows([one.positions for one in hidden], 0))
+        device = seen_mask.device
+        ids, mask = (each.to(device) for each in pad_rows([one.ids for one in hidden], self.tokens.wordpiece.pad))
+        places, known = (each.to(device) for each in pad_rows([one.positions for one in hidden], 0))
         targets, _ = pad_rows([one.targets for one in hidden], -100)
         fused = self.model.fusion(self.model.encode_text(ids, mask), mask, seen, seen_mask)
         chosen = fused.gather(1, places[..., None].expand(-1, -1, fused.shape[2]))  # (N, M, D)
-        return masked_word_loss(self.model.word_logits(chosen), targets.to(seen.device).masked_fill(~known, -100))
+        return masked_word_loss(self.model.word_logits(chosen), targets.to(device).masked_fill(~known, -100))
 
     @torch.no_grad()
     def predict(self, images: Tensor, texts: Sequence[str], image_index: Tensor, **batch: Any) -> list[dict[str, Any]]:
@@ -161,7 +168,7 @@ class XVLMTraining(nn.Module):
         """
         model, index = self.model, image_index.to(self._device())
         ids, mask = (each.to(index.device) for each in self.tokens(texts))
-        tokens = model.encode_images(self.prepare(images)).tokens[index]
+        tokens = SharedTokens(model.encode_images(self.prepare(images)).tokens, index)
         fused = model.first(model.encode_text(ids, mask), mask, tokens)
         found: list[dict[str, Any]] = [{} for _ in texts]
         if model.match_head is not None:

@@ -1,0 +1,98 @@
+"""Training of models of sentences through mmengine: an adapter, a loop of two grains, and the published optimiser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+
+from ovdet.engine.hooks import build_from
+from ovdet.engine.loops import ResumableIterLoop
+from ovdet.errors import InputError
+
+
+class SentenceTraining(BaseModel):
+    """mmengine's contract around a module with `loss(**batch) -> dict` and `predict(**batch) -> list of dicts`.
+
+    Args:
+        task: `dict(type=..., ...)` of the module.
+    """
+
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.task = build_from(task)
+
+    def forward(self, mode: str = "tensor", **batch: Any) -> Any:
+        """Losses in mode "loss", else answers for the evaluators of `ovdet.metrics.sentence_evaluators`."""
+        if mode == "loss":
+            return self.task.loss(**batch)
+        with torch.no_grad():
+            return self.task.predict(**batch)
+
+
+class TwoGrainLoop(ResumableIterLoop):
+    """Takes steps of `ovdet.data.batches.TwoGrains`: a full optimiser step on regions, if there are any, then another
+    on pictures; schedules advance once. As published for X-VLM's pre-training.
+    """
+
+    def run_iter(self, data_batch: Mapping[str, Any]) -> None:
+        """One step."""
+        self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
+        outputs: dict[str, Any] = {}
+        for grain in ("regions", "images"):
+            if data_batch[grain] is not None:
+                found = self.runner.model.train_step(data_batch[grain], optim_wrapper=self.runner.optim_wrapper)
+                outputs |= {f"{grain}_{name}": value for name, value in found.items()}
+        self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
+class ByName:
+    """Groups parameters by their names: some are not decayed, some learn faster.
+
+    mmengine's own constructor cannot say both of one parameter; X-VLM's recipe does.
+
+    Args:
+        optim_wrapper_cfg: of mmengine.
+        paramwise_cfg: `dict(no_decay=[...], decay=[...], faster=[...], lr_mult=2.0)`, regular expressions that are
+            searched for in names. What `decay` finds is decayed whatever `no_decay` finds.
+
+    Raises:
+        InputError: an expression finds no parameter.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
+        self.wrapper, self.rules = dict(optim_wrapper_cfg), dict(paramwise_cfg or {})
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build optimiser and wrapper for a model."""
+        optimizer = dict(self.wrapper.pop("optimizer"))
+        groups = self._groups(model, optimizer["lr"], optimizer.get("weight_decay", 0.0))
+        wrapper = dict(self.wrapper)
+        wrapper.setdefault("type", OptimWrapper)
+        return OPTIM_WRAPPERS.build(
+            wrapper, default_args={"optimizer": OPTIMIZERS.build({**optimizer, "params": groups})}
+        )
+
+    def _groups(self, model: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
+        names = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+        for field in ("no_decay", "decay", "faster"):
+            for rule in self.rules.get(field, ()):
+                if not any(re.search(rule, name) for name, _ in names):
+                    raise InputError(f"paramwise_cfg: {field} has {rule!r}, which is in no parameter's name")
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, one in names:
+            decayed = self._said("decay", name) or not self._said("no_decay", name)
+            faster = self.rules.get("lr_mult", 2.0) if self._said("faster", name) else 1.0
+            groups.setdefault((rate * faster, decay if decayed else 0.0), []).append(one)
+        return [{"params": some, "lr": lr, "weight_decay": wd} for (lr, wd), some in groups.items()]
+
+    def _said(self, field: str, name: str) -> bool:
+        rules: Sequence[str] = self.rules.get(field, ())
+        return any(re.search(rule, name) for rule in rules)

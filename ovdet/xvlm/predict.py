@@ -1,0 +1,288 @@
+"""The desk of the room: a picture is encoded once, then any number of sentences are asked of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from ovdet.errors import InputError
+from ovdet.ops.boxes import clip_boxes
+from ovdet.results import Grounding
+from ovdet.xvlm.images import EncodedImages
+from ovdet.xvlm.model import XVLMModel
+from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
+from ovdet.xvlm.weights import WANTED_BY, XVLMFacts, load_model, save_model
+
+BLOCK = 64
+"""Sentences, or pairs of a sentence and a region, that are computed together."""
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture that sentences can be asked of.
+
+    Attributes:
+        encoded: tokens of one picture.
+        size_hw: of the original picture, in pixels.
+    """
+
+    encoded: EncodedImages
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """K sentences, read.
+
+    Attributes:
+        texts: as the caller wrote them.
+        states: (K, L, D).
+        mask: (K, L) bool.
+    """
+
+    texts: tuple[str, ...]
+    states: Tensor
+    mask: Tensor
+
+
+class XVLMGrounder:
+    """A trained X-VLM that says where in a picture a sentence is true.
+
+    Args:
+        model: built and loaded, with a matching head, a box head, or both.
+        tokens: splits sentences for it.
+        facts: what the checkpoint says about itself.
+        name: shown in results.
+    """
+
+    def __init__(self, model: XVLMModel, tokens: SentenceTokens, facts: XVLMFacts, name: str = "xvlm") -> None:
+        self.model = model.eval()
+        self.tokens, self.facts, self.name = tokens, facts, name
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        vocabulary: str | os.PathLike[str] | None = None,
+    ) -> XVLMGrounder:
+        """Read a checkpoint of our own.
+
+        Args:
+            checkpoint: file of tools/train.py, tools/convert/xvlm.py or a compact one; nothing in it is run.
+            device: of the model.
+            vocabulary: vocab.txt, for a checkpoint that holds none.
+
+        Raises:
+            InputError: the file cannot be used, or is of a task that grounds no sentence.
+        """
+        model, facts = load_model(checkpoint, device)
+        if not isinstance(model, XVLMModel):
+            raise InputError(
+                f"checkpoint '{checkpoint}' is of the task {facts.task!r}, which grounds no sentence; it is for "
+                f"{WANTED_BY.get(facts.task, 'another command')}"
+            )
+        words = read_vocabulary(os.fspath(vocabulary)) if vocabulary is not None else None
+        try:
+            tokens = facts.make_tokens(words)
+        except InputError as error:
+            raise InputError(f"checkpoint '{checkpoint}': {error}") from error
+        return cls(model, tokens, facts, name=f"xvlm:{Path(checkpoint).name}")
+
+    def save(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Write a checkpoint that `load` reads; a name that ends in .safetensors makes it compact."""
+        save_model(self.model, self.facts, checkpoint)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the model."""
+        return self.model.image_encoder.mean.device
+
+    @torch.inference_mode()
+    def encode(self, image: np.ndarray) -> EncodedPicture:
+        """Look at a picture; this is the dear part.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: it is no such array.
+        """
+        encoder = self.model.image_encoder
+        pixels = encoder.normalise(square_picture(image, encoder.image_size).to(self.device))
+        return EncodedPicture(self.model.encode_images(pixels[None]), (image.shape[0], image.shape[1]))
+
+    @torch.inference_mode()
+    def read(self, sentences: Sequence[str]) -> EncodedSentences:
+        """Read sentences, of which one that is cut or unknown is warned of; the same can be asked of many pictures.
+
+        Raises:
+            InputError: a sentence has no word, or `sentences` is one string.
+        """
+        if isinstance(sentences, str):
+            raise InputError(f"sentences must be a list of strings, got the string {sentences[:40]!r}")
+        for place, text in enumerate(sentences):
+            self.tokens.check(text, f"sentence {place}")
+        if not sentences:
+            return EncodedSentences((), torch.zeros(0, 1, 1), torch.zeros(0, 1, dtype=torch.bool))
+        ids, mask = (each.to(self.device) for each in self.tokens(sentences))
+        return EncodedSentences(tuple(sentences), self.model.encode_text(ids, mask), mask)
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray],
+        sentences: Sequence[str],
+        *,
+        threshold: float | None = None,
+        candidates_xyxy: Sequence[np.ndarray] | None = None,
+    ) -> list[list[Grounding]]:
+        """Ground every sentence in every picture; see `ground`.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            sentences: K of them.
+            threshold: see `ground`.
+            candidates_xyxy: for each picture (R, 4).
+
+        Returns:
+            For each picture K answers.
+        """
+        if candidates_xyxy is not None and len(candidates_xyxy) != len(images):
+            raise InputError(f"{len(images)} pictures but candidates for {len(candidates_xyxy)}")
+        read = self.read(sentences)
+        every = candidates_xyxy if candidates_xyxy is not None else [None] * len(images)
+        return [
+            self.ground(self.encode(image), read, threshold=threshold, candidates_xyxy=own)
+            for image, own in zip(images, every, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def ground(
+        self,
+        picture: EncodedPicture,
+        sentences: Sequence[str] | EncodedSentences,
+        *,
+        threshold: float | None = None,
+        candidates_xyxy: np.ndarray | None = None,
+    ) -> list[Grounding]:
+        """Answer sentences.
+
+        Without candidates the box head draws one box for each sentence, and the matching head says how sure it is
+        that the sentence is true of the picture. With candidates every one of them is matched with the sentence, and
+        all that reach the threshold are given, best first.
+
+        Args:
+            picture: of `encode`.
+            sentences: K texts, or what `read` made of them.
+            threshold: confidence below which a sentence counts as absent; None is the checkpoint's own.
+            candidates_xyxy: (R, 4) pixels of the original picture.
+
+        Raises:
+            InputError: candidates that are no boxes, a sentence without a word.
+            CapabilityError: the checkpoint lacks the head that is asked for.
+        """
+        least = self.facts.threshold if threshold is None else threshold
+        read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
+        if not read.texts:
+            return []
+        if candidates_xyxy is None:
+            return self._draw_boxes(picture, read, least)
+        boxes = self._checked(candidates_xyxy)
+        scores = self.match_regions(picture, read, boxes).numpy()  # (K, R)
+        answers = []
+        for text, row in zip(read.texts, scores, strict=True):
+            order = np.argsort(-row, kind="stable")
+            kept = order[row[order] >= least]
+            best = float(row.max()) if len(row) else 0.0
+            answers.append(Grounding(text, boxes[kept], row[kept], picture.size_hw, best, model=self.name))
+        return answers
+
+    @torch.inference_mode()
+    def match_regions(self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray) -> Tensor:
+        """Chance that each of K sentences is of each of R boxes of a picture, (K, R) on the CPU."""
+        encoder, model = self.model.image_encoder, self.model
+        count, regions = len(sentences.texts), len(boxes_xyxy)
+        height, width = picture.size_hw
+        scale = np.array([width, height, width, height]) / encoder.image_size
+        square = torch.from_numpy(np.round(boxes_xyxy.astype(np.float64) / scale, 3))
+        masks = encoder.region_masks(box_convert(square, "xyxy", "xywh")).to(self.device)
+        found = torch.zeros(count, regions)
+        step = max(BLOCK // count, 1)
+        for start in range(0, regions, step):
+            part = masks[start : start + step]
+            index = torch.zeros(len(part), dtype=torch.long, device=self.device)
+            tokens = encoder.regions(picture.encoded, index, part)
+            for first in range(0, count, BLOCK):
+                chosen = slice(first, first + BLOCK)
+                states, mask = sentences.states[chosen], sentences.mask[chosen]
+                each = len(states)
+                fused = model.first(states.repeat(len(part), 1, 1), mask.repeat(len(part), 1), tokens, part)
+                chance = model.match_logits(fused).softmax(1)[:, 1].view(len(part), each).T
+                found[chosen, start : start + step] = chance.cpu()
+        return found
+
+    @torch.inference_mode()
+    def match(self, picture: EncodedPicture, sentences: Sequence[str] | EncodedSentences) -> Tensor:
+        """Chance that each of K sentences is true of the whole picture, (K,) on the CPU."""
+        read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
+        return self._fused(picture, read, self.model.match_logits).softmax(1)[:, 1]
+
+    def _draw_boxes(self, picture: EncodedPicture, read: EncodedSentences, least: float) -> list[Grounding]:
+        model, (height, width) = self.model, picture.size_hw
+
+        def answer(fused: Tensor) -> Tensor:
+            boxes = model.boxes_of(fused)  # (K, 4)
+            return torch.cat([boxes, model.match_logits(fused)], 1) if model.match_head is not None else boxes
+
+        answers = self._fused(picture, read, answer)  # (K, 4) or (K, 6)
+        boxes = box_convert(answers[:, :4], "cxcywh", "xyxy") * torch.tensor([width, height, width, height])
+        boxes_xyxy = clip_boxes(boxes, picture.size_hw).numpy()
+        sure = answers[:, 4:].softmax(1)[:, 1].tolist() if model.match_head is not None else [None] * len(read.texts)
+        results = []
+        for text, box, score in zip(read.texts, boxes_xyxy, sure, strict=True):
+            there = score is None or score >= least
+            kept = box[None] if there else np.zeros((0, 4), np.float32)
+            scores = None if score is None else np.full(len(kept), score, np.float32)
+            results.append(Grounding(text, kept, scores, picture.size_hw, score, model=self.name))
+        return results
+
+    def _fused(self, picture: EncodedPicture, read: EncodedSentences, answer: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `answer` makes of the first tokens of all sentences, on the CPU."""
+        rows = []
+        for start in range(0, len(read.texts), BLOCK):
+            states, mask = read.states[start : start + BLOCK], read.mask[start : start + BLOCK]
+            rows.append(answer(self.model.first(states, mask, picture.encoded.tokens)).float().cpu())
+        return torch.cat(rows)
+
+    def _checked(self, candidates_xyxy: np.ndarray) -> np.ndarray:
+        boxes = np.asarray(candidates_xyxy, dtype=np.float32)
+        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
+            raise InputError(f"candidates_xyxy must be (R, 4) finite numbers, got {boxes.shape}")
+        if (boxes[:, 2:] < boxes[:, :2]).any():
+            raise InputError("candidates_xyxy must have x1 <= x2 and y1 <= y2; convert from cxcywh or xywh first")
+        return boxes
+
+
+def square_picture(image: np.ndarray, side: int) -> Tensor:
+    """A picture as X-VLM takes it: squeezed to a square, bicubic; (H, W, 3) uint8 RGB -> (3, side, side) in [0, 1].
+
+    Raises:
+        InputError: it is no such array.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
+    if min(image.shape[:2]) < 1:
+        raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels has nothing in it")
+    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
