@@ -17,7 +17,8 @@ _HEADINGS = ("model", "family", "licence of weights", "size", "here", "source", 
 
 
 def all_rows() -> list[ModelRow]:
-    """The detectors that the package brings, then the zoo of backbones."""
+    """The default, then the other detectors that the package brings, then the rest of the zoo of backbones."""
+    from ovdet.detector import DEFAULT_MODEL
     from ovdet.vild.shipped import SHIPPED
     from ovdet.vlm.zoo import ModelRow, model_table
 
@@ -25,7 +26,8 @@ def all_rows() -> list[ModelRow]:
         ModelRow(name, "detector", one.licence, one.size_mb, one.is_here, one.source, f"for {one.domain}")
         for name, one in SHIPPED.items()
     ]
-    return [*shipped, *model_table()]
+    first, *others = sorted(model_table(), key=lambda row: row.name != DEFAULT_MODEL)  # the others keep their order
+    return [first, *shipped, *others]
 
 
 def main(arguments: Sequence[str]) -> int:
