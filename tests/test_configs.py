@@ -11,16 +11,19 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
-from ovdet.data.proposals import Proposals, ProposalSource
+from ovdet.data.proposals import Proposals
 from ovdet.data.sampling import Draw
 from ovdet.data.shapes import write_shapes
 from ovdet.data.splits import OV_COCO_BASE, OV_COCO_NOVEL
+from ovdet.data.teacher_store.facts import StoreFacts, TeacherFacts
+from ovdet.data.teacher_store.folder import PictureKey, StoreBuilder, finish
 from ovdet.engine.config import load_config
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EVERY = sorted(CONFIGS.glob("[!_]*/*.py"))
-PATHS = [path for path in EVERY if path.parent.name == "vild"]  # the other rooms' have tests of their own
+# The other rooms' configs and those of the stickers have tests of their own.
+PATHS = [path for path in EVERY if path.parent.name == "vild" and not path.stem.startswith("stickers_")]
 SMALL = 96
 
 
@@ -147,20 +150,27 @@ def test_one_training_step(path, shapes):
         assert any(name.startswith(part) for name in moved), f"{part} did not learn"
 
 
-@pytest.mark.parametrize("name", ["r50_coco_vild", "r50_lvis_vild"])
-def test_stored_proposals_come_through_the_distillation_pipeline(name, shapes, tmp_path):
-    config = load_config(CONFIGS / "vild" / f"{name}.py")
+@pytest.mark.parametrize(
+    "name", ["r50_coco_vild", "r50_coco_ensemble", "r50_lvis_vild", "r50_lvis_ensemble", "r50_lvis_detpro_ensemble"]
+)
+def test_one_option_switches_to_a_teacher_store(name, shapes, tmp_path):
+    """The option that the config's header names."""
     boxes = np.asarray([[0, 0, 20, 20], [5, 5, 40, 30], [10, 2, 30, 44]], np.float32)
-    vectors = np.eye(3, 8)
-    source = {image: Proposals(boxes, np.asarray([0.9, 0.8, 0.7], np.float32), vectors) for image in range(1, 5)}
-    ProposalSource(source).save(tmp_path / "proposals.npz")
-    loads = [step for step in config.distill_pipeline if "source" in step]
-    loads[0].source = str(tmp_path / "proposals.npz")
-    config.train_dataloader.dataset.pipeline = config.distill_pipeline
+    scores = np.asarray([0.9, 0.8, 0.7], np.float32)
+    keys = [
+        PictureKey(r["id"], r["height"], r["width"]) for r in json.loads((shapes / "coco.json").read_text())["images"]
+    ]
+    builder = StoreBuilder(tmp_path / "store", StoreFacts(TeacherFacts("t", "f", 8), {}, {"file": "a"}), keys)
+    builder.write(0, [Proposals(boxes, scores, np.eye(3, 8)) for _ in keys])
+    finish(tmp_path / "store")
+    path = CONFIGS / "vild" / f"{name}.py"
+    option = "train_dataloader.dataset.pipeline.2.source"
+    assert f"--cfg-options {option}=DIR" in path.read_text()
+    config = load_config(path, {option: str(tmp_path / "store")})
     sample = dataset_of(config, shapes)[Draw(0, 0)]["data_samples"]
     rows = sample.proposals.embeds.argmax(dim=1)
     assert 1 <= len(rows) == len(sample.proposals.bboxes) == len(sample.proposals.scores)
-    assert sample.proposals.scores.tolist() == pytest.approx([[0.9, 0.8, 0.7][row] for row in rows])
+    assert sample.proposals.scores.tolist() == pytest.approx(scores[rows].tolist())
     limit = torch.tensor([*sample.img_shape[::-1], *sample.img_shape[::-1]])
     assert ((sample.proposals.bboxes >= 0) & (sample.proposals.bboxes <= limit)).all()
 

@@ -60,8 +60,12 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     type=CpuAmpOptimWrapper,
     optimizer=dict(type=AdamW, lr=1e-3, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=0.3))),
-    clip_grad=dict(max_norm=10.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={"backbone": dict(lr_mult=0.3), ".stage.": dict(lr_mult=0.5)},  # what has learned from crops
+    ),
+    clip_grad=dict(max_norm=35.0),
 )
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
@@ -73,6 +77,6 @@ val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 default_hooks = dict(
     logger=dict(type=LoggerHook, interval=50),
-    checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=400, max_keep_ckpts=1),
+    checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=400, max_keep_ckpts=2),
 )
 log_processor = dict(type=LogProcessor, window_size=50, by_epoch=False)

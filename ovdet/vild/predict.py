@@ -100,6 +100,11 @@ class ViLDDetector:
         """The vocabulary for the network: vectors, and which names were learned if the checkpoint says so."""
         if len(names) != len(class_embeddings):
             raise InputError(f"{len(names)} names but {len(class_embeddings)} class embeddings; embed these names")
+        if self.model.config.closed_classes and list(names) != list(self.facts.class_names):
+            raise InputError(
+                f"{self.name} learned its {len(self.facts.class_names)} names without text and knows no others; "
+                "leave the names to it, or take a detector of another variant"
+            )
         mask = [clean_name(name) in self._base_names for name in names] if self._base_names else None
         return self.model.make_class_table(class_embeddings, mask)
 
