@@ -170,7 +170,7 @@ def test_one_option_switches_to_a_teacher_store(name, shapes, tmp_path):
     sample = dataset_of(config, shapes)[Draw(0, 0)]["data_samples"]
     rows = sample.proposals.embeds.argmax(dim=1)
     assert 1 <= len(rows) == len(sample.proposals.bboxes) == len(sample.proposals.scores)
-    assert sample.proposals.scores.tolist() == pytest.approx(scores[rows].tolist())
+    assert sample.proposals.scores.tolist() == pytest.approx(scores[rows.numpy()].tolist())
     limit = torch.tensor([*sample.img_shape[::-1], *sample.img_shape[::-1]])
     assert ((sample.proposals.bboxes >= 0) & (sample.proposals.bboxes <= limit)).all()
 

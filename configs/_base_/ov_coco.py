@@ -26,7 +26,7 @@ train_pipeline = [
 distill_pipeline = [
     dict(type=LoadPicture),
     dict(type=LoadAnnotations, with_bbox=True),
-    dict(type=LoadProposals, source="data/coco/proposals/train2017.npz", limit=300),
+    dict(type=LoadProposals, source=None, limit=300),  # a teacher store; None: the teacher on the fly
     dict(type=Resize, scale=(1333, 800), keep_ratio=True),
     dict(type=RandomFlip, prob=0.5),
     dict(type=TransformProposals),

@@ -31,7 +31,7 @@ train_pipeline = [
 distill_pipeline = [
     dict(type=LoadPicture),
     dict(type=LoadAnnotations, with_bbox=True, with_mask=True, poly2mask=False),
-    dict(type=LoadProposals, source="data/lvis/proposals/train.npz", limit=300),
+    dict(type=LoadProposals, source=None, limit=300),  # a teacher store; None: the teacher on the fly
     dict(type=RandomFlip, prob=0.5),
     dict(type=RandomResize, scale=(1024, 1024), ratio_range=(0.1, 2.0), resize_type=Resize, keep_ratio=True),
     dict(type=RandomCrop, crop_size=(1024, 1024), allow_negative_crop=True),

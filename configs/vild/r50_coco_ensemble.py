@@ -3,8 +3,8 @@
 tools/dist_train.sh configs/vild/r50_coco_ensemble.py 8
 Paper: no number known to us for the ensemble on COCO. Its schedule on COCO is not known; this one, 40,000
 iterations of 16 pictures (6 epochs) from an ImageNet backbone, is OADP's re-implementation.
-The teacher embeds the RPN's own best boxes on the fly. The paper's 300 fixed proposals come from a file instead:
-`distill_pipeline` of the base as the training data's pipeline, and no teacher.
+The teacher embeds the RPN's own best boxes on the fly. The paper's 300 fixed proposals, embedded once, are read from a
+teacher store (docs/teacher_store.md) with --cfg-options train_dataloader.dataset.pipeline.2.source=DIR.
 Here: not trained yet; builds and steps on CPU (tests/test_configs.py).
 """
 
@@ -33,6 +33,7 @@ custom_hooks = [
     dict(type=RepeatableHook),
     dict(type=VocabularyHook, text_tower=text_tower, teacher=text_tower, embed=class_embeddings, templates="vild63"),
 ]
+train_dataloader["dataset"].update(pipeline=distill_pipeline)
 sync_bn = "torch"
 optim_wrapper = dict(
     type=OptimWrapper,

@@ -4,7 +4,8 @@ tools/dist_train.sh configs/vild/r50_lvis_detpro_ensemble.py 8
 DetPro's README, mask AP: rare 16.8, common 25.6, frequent 28.5, all 25.2, from SoCo's self-supervised weights (add
 --cfg-options load_from=FILE; without them expect far less). 20 epochs of 16 pictures a step. Differences: repeat
 factors count base classes only (DetPro's count rare ones too), templates are vild63 (DetPro's 74 are other texts).
-The teacher embeds the RPN's own best boxes on the fly.
+The teacher embeds the RPN's own best boxes on the fly; stored rows are read from a teacher store
+(docs/teacher_store.md) with --cfg-options train_dataloader.dataset.pipeline.2.source=DIR.
 Here: not trained yet; builds and steps on CPU (tests/test_configs.py).
 """
 
@@ -32,6 +33,7 @@ sync_bn = "torch"
 train_pipeline = [
     dict(type=LoadPicture),
     dict(type=LoadAnnotations, with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type=LoadProposals, source=None, limit=300),
     dict(
         type=RandomChoiceResize,
         scales=[(1333, side) for side in (640, 672, 704, 736, 768, 800)],
@@ -39,6 +41,7 @@ train_pipeline = [
         keep_ratio=True,
     ),
     dict(type=RandomFlip, prob=0.5),
+    dict(type=TransformProposals),
     dict(type=PackDetection),
 ]
 test_pipeline = [

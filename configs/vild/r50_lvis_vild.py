@@ -4,8 +4,8 @@ tools/dist_train.sh configs/vild/r50_lvis_vild.py 8 --auto-scale-lr
 Paper, mask AP: rare 16.1, common 20.0, frequent 28.3, all 22.5 (released checkpoint 16.6 / 19.8 / 28.2 / 22.5).
 180,000 steps of 256 pictures from scratch (46 million pictures, 460 epochs); lr 0.32 is for these. The command's steps
 are of 16, so --auto-scale-lr makes it 0.02; for as many pictures lengthen the schedule 16 times.
-The teacher embeds the RPN's own best boxes on the fly. The paper's 300 fixed proposals come from a file instead:
-`distill_pipeline` of the base as the training data's pipeline, and no teacher.
+The teacher embeds the RPN's own best boxes on the fly. The paper's 300 fixed proposals, embedded once, are read from a
+teacher store (docs/teacher_store.md) with --cfg-options train_dataloader.dataset.pipeline.2.source=DIR.
 Here: not trained yet; builds and steps on CPU (tests/test_configs.py).
 """
 
@@ -34,6 +34,7 @@ custom_hooks = [
         test_scale=(1024, 1024),
     ),
 ]
+train_dataloader["dataset"].update(pipeline=distill_pipeline)
 sync_bn = "torch"
 optim_wrapper = dict(
     type=OptimWrapper,
