@@ -21,7 +21,7 @@ from ovdet.metrics.evaluator import DetectionMetric
 from ovdet.vlm.prompts import class_embeddings
 from ovdet.vlm.zoo import create_vlm
 
-steps = 6000
+steps = 1500
 warm_up = 200
 
 text_tower = dict(type=create_vlm, name="sticker-clip", weights="default")
@@ -72,7 +72,7 @@ param_scheduler = [
     dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=1e-5),
 ]
 default_scope = "mmdet"  # where mmdet's leaves look up each other
-train_cfg = dict(type=ResumableIterLoop, max_iters=steps, val_interval=2000)
+train_cfg = dict(type=ResumableIterLoop, max_iters=steps, val_interval=500)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 default_hooks = dict(

@@ -13,5 +13,5 @@ from ovdet.vild.build import vild_stickers
 with read_base():
     from .._base_.stickers import *
 
-trunk = "work_dirs/sticker_base_75_25/iter_5000.pth"
+trunk = "work_dirs/sticker_base_75_25/iter_3500.pth"
 model = dict(type=vild_stickers, variant="image", distill_weight=0.8, teacher_boxes=9, trunk_checkpoint=trunk)

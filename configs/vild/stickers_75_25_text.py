@@ -12,6 +12,6 @@ from ovdet.vild.build import vild_stickers
 with read_base():
     from .._base_.stickers import *
 
-trunk = "work_dirs/sticker_base_75_25/iter_5000.pth"
+trunk = "work_dirs/sticker_base_75_25/iter_3500.pth"
 model = dict(type=vild_stickers, variant="text", trunk_checkpoint=trunk)
 custom_hooks[1].update(teacher=None)

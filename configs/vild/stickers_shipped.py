@@ -14,7 +14,7 @@ from ovdet.vild.build import vild_stickers
 with read_base():
     from .._base_.stickers import *
 
-steps = 4500
+steps = 3200
 
 model = dict(
     type=vild_stickers,

@@ -31,6 +31,7 @@ SPLITS = ("75_25", "48_17")
 TRAINED = ("supervised", "text", "image", "vild", "ensemble")
 """Variants with a training of their own; "crops" borrows the text variant's boxes."""
 VARIANTS = (*TRAINED, "crops")
+TAUGHT = ("image", "vild", "ensemble")
 STYLES = ("trained", "twemoji", "openmoji")
 SEEDS = (0, 1)
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -70,29 +71,42 @@ def stages(root: Path) -> list[Stage]:
     for split in SPLITS:
         trunk = f"trunk-{split}"
         made.append(_training(trunk, f"vlm/sticker_base_{split}", root, ("pack",), {"OVDET_STICKERS": f"{root}/pack"}))
-        outside = {**world, "OVDET_STICKER_CLIP": teacher, "OVDET_STICKER_TRUNK": f"{root}/{trunk}/last.pth"}
         for seed in SEEDS:
-            made += _detectors(root, split, seed, outside, ("grounds", "teacher-file", trunk))
-    outside = {**world, "OVDET_STICKER_CLIP": teacher, "OVDET_STICKER_TRUNK": f"{root}/teacher/last.pth"}
-    made.append(_training("shipped", "vild/stickers_shipped", root, ("grounds", "teacher-file"), outside))
-    for style in STYLES:
-        made.append(_test(root, "shipped", "vild/stickers_shipped", "shipped", style, outside))
+            made += _detectors(root, split, seed, world, ("grounds", "teacher-file", trunk))
+    shipped, needs = "vild/stickers_shipped", ("grounds", "teacher-file")
+    start = _start(root, "ensemble", f"{root}/teacher.safetensors")
+    made.append(_training("shipped", shipped, root, needs, world, options=start))
+    made += [_test(root, "shipped", shipped, "shipped", style, world) for style in STYLES]
     made.append(Stage("table", ("tools/reproduce/sticker_table.py", str(root)), tuple(stage.name for stage in made)))
     return made
 
 
-def _detectors(root: Path, split: str, seed: int, outside: dict[str, str], needs: tuple[str, ...]) -> Iterator[Stage]:
+def _detectors(root: Path, split: str, seed: int, world: dict[str, str], needs: tuple[str, ...]) -> Iterator[Stage]:
     for variant in VARIANTS:
         config, name = f"vild/stickers_{split}_{variant}", f"{split}-{variant}-{seed}"
         if variant in TRAINED:
-            yield _training(name, config, root, needs, outside, seed)
+            start = _start(root, variant, f"{root}/trunk-{split}/last.pth")
+            yield _training(name, config, root, needs, world, seed, start)
         weights = name if variant in TRAINED else f"{split}-text-{seed}"
         for style in STYLES:
-            yield _test(root, name, config, weights, style, outside)
+            yield _test(root, name, config, weights, style, world)
+
+
+def _start(root: Path, variant: str, trunk: str) -> tuple[str, ...]:
+    """Options that say where a detector's trunk comes from and who teaches."""
+    teacher = f"{root}/teacher.safetensors"
+    options = [f"model.trunk_checkpoint={trunk}", f"custom_hooks.1.text_tower.weights={teacher}"]
+    return (*options, *([f"custom_hooks.1.teacher.weights={teacher}"] if variant in TAUGHT else []))
 
 
 def _training(
-    name: str, config: str, root: Path, needs: tuple[str, ...], outside: dict[str, str], seed: int = 0
+    name: str,
+    config: str,
+    root: Path,
+    needs: tuple[str, ...],
+    environment: dict[str, str],
+    seed: int = 0,
+    options: tuple[str, ...] = (),
 ) -> Stage:
     command = (
         "tools/train.py",
@@ -103,14 +117,16 @@ def _training(
         str(seed),
         "--resume",
     )
-    return Stage(name, command, needs, outside)
+    return Stage(name, (*command, *(("--cfg-options", *options) if options else ())), needs, environment)
 
 
-def _test(root: Path, name: str, config: str, weights: str, style: str, outside: dict[str, str]) -> Stage:
+def _test(root: Path, name: str, config: str, weights: str, style: str, world: dict[str, str]) -> Stage:
+    options = [f"custom_hooks.1.text_tower.weights={root}/teacher.safetensors"]
+    if style != "trained":
+        options.append(f"test_dataloader.dataset.styles={style}")
     command = ("tools/test.py", f"configs/{config}.py", f"{root}/{weights}/last.pth", "--work-dir", f"{root}/{name}")
-    told = {} if style == "trained" else {"OVDET_STICKER_STYLES": style}
     out = ("--out", f"{root}/results/{name}-{style}.json")
-    return Stage(f"test-{name}-{style}", command + out, (weights,), {**outside, **told})
+    return Stage(f"test-{name}-{style}", (*command, *out, "--cfg-options", *options), (weights,), world)
 
 
 def done(root: Path, name: str) -> bool:
