@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ class VocabularyHook(Hook):
         embed: `ovdet.vlm.prompts.class_embeddings`, or anything called as `embed(tower, names, templates=...)`;
             a dumped config has its dotted name.
         templates: name of the prompt templates.
-        teacher: as `text_tower`: embeds proposals on the fly in training; None where the data brings embeddings.
-        test_scale: long and short side in pixels that test pictures are fitted into.
+        teacher: as `text_tower`: embeds proposals on the fly in training; not used where the data brings rows of a
+            teacher store, which must then be this teacher's, or the text tower's if it is None.
+        test_scale: long and short side in pixels that test pictures are fitted into; None where the config does not
+            resize them.
     """
 
     def __init__(
@@ -46,12 +48,12 @@ class VocabularyHook(Hook):
         embed: Callable[..., Tensor] | str,
         templates: str = "vild63",
         teacher: Mapping[str, Any] | None = None,
-        test_scale: Sequence[int] = (1333, 800),
+        test_scale: Sequence[int] | None = (1333, 800),
     ) -> None:
         self.tower_settings, self.templates = dict(text_tower), templates
         self.embed = pkgutil.resolve_name(embed) if isinstance(embed, str) else embed
         self.teacher_settings = None if teacher is None else dict(teacher)
-        self.test_scale = [int(side) for side in test_scale]
+        self.test_scale = [int(side) for side in test_scale or ()]
         self._tower: Any = None
         self._note: dict[str, Any] | None = None
         self._current: tuple[Any, Any] | None = None
@@ -73,11 +75,9 @@ class VocabularyHook(Hook):
         return dict(self._note)
 
     def before_train(self, runner: Runner) -> None:
-        """Hand over the teacher and the names of the training data."""
-        if self.teacher_settings is not None:
-            same = self.teacher_settings == self.tower_settings
-            teacher = self.tower if same else build_from(self.teacher_settings)
-            bare_model(runner).set_teacher(teacher.to(next(runner.model.parameters()).device))
+        """Hand over the teacher, or see that stored rows are its own; and the names of the training data."""
+        if not self._check_stored_rows(runner):
+            self._set_teacher(runner)
         self._use(runner, runner.train_dataloader.dataset, "train")
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -90,7 +90,9 @@ class VocabularyHook(Hook):
             self._use(runner, runner.train_dataloader.dataset, "train")
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Switch to the names of the test data."""
+        """Switch to the names of the test data; hand over the teacher where it is needed at test time too."""
+        if getattr(bare_model(runner), "needs_teacher", False):
+            self._set_teacher(runner)
         self._use(runner, runner.test_dataloader.dataset, "test")
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -107,6 +109,27 @@ class VocabularyHook(Hook):
             "test_scale": self.test_scale,
             "config_name": Path(runner.cfg.filename or "").stem,
         }
+
+    def _set_teacher(self, runner: Runner) -> None:
+        if self.teacher_settings is not None:
+            bare_model(runner).set_teacher(self._teacher().to(next(runner.model.parameters()).device))
+
+    def _teacher(self) -> Any:
+        same = self.teacher_settings in (None, self.tower_settings)
+        return self.tower if same else build_from(self.teacher_settings)
+
+    def _check_stored_rows(self, runner: Runner) -> bool:
+        """Whether the training data brings rows of teacher stores; those of another teacher are refused."""
+        sources = list(stored_rows(runner.train_dataloader.dataset))
+        teacher = self._teacher() if sources else None
+        for dataset, source in sources:
+            source.check_teacher(teacher.fingerprint, teacher.spec.embed_dim, teacher.spec.name)
+            doubt = source.doubt(dataset.metainfo["ann_file"])
+            if doubt:
+                runner.logger.warning(doubt)
+            rows = f"{source.rows:,} stored rows of {len(source):,} pictures"
+            runner.logger.info(f"distillation: {rows}, of {source.folder}")
+        return bool(sources)
 
     def _use(self, runner: Runner, dataset: Any, phase: str) -> None:
         names, base_mask = tuple(dataset.metainfo["classes"]), tuple(dataset.metainfo["base_mask"])
@@ -174,6 +197,16 @@ def as_detections(found: Any, names: Sequence[str], size_hw: tuple[int, int]) ->
     boxes_xyxy = found.bboxes.float().cpu().numpy()
     scores = found.scores.float().clamp(0, 1).cpu().numpy()
     return Detections(boxes_xyxy, scores, found.labels.cpu().numpy(), tuple(names), size_hw, masks)
+
+
+def stored_rows(dataset: Any) -> Iterator[tuple[Any, Any]]:
+    """Data sets and the teacher stores that their pipelines read, inside of mmengine's wrappers too."""
+    for inner in getattr(dataset, "datasets", None) or filter(None, [getattr(dataset, "dataset", None)]):
+        yield from stored_rows(inner)
+    for step in getattr(getattr(dataset, "pipeline", None), "transforms", ()):
+        source = getattr(step, "source", None)
+        if hasattr(source, "check_teacher"):
+            yield dataset, source
 
 
 def build_from(settings: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from ovdet.engine.hooks import RepeatableHook, ShowHook, VocabularyHook, as_detections
+from ovdet.errors import InputError
 
 
 class Model(torch.nn.Linear):
@@ -174,3 +175,59 @@ def test_pictures_are_drawn_in_the_frame_of_the_annotations(runner, tmp_path, si
     ShowHook(tmp_path / "shown").after_test_iter(runner, 0, outputs=[sample])
     with Image.open(tmp_path / "shown" / "7_picture.jpg") as drawn:
         assert drawn.size == (16, 12)
+
+
+class Stored:
+    """A teacher store, as the hook sees it."""
+
+    rows, folder = 30, "store"
+
+    def __init__(self, fingerprint, doubts=None):
+        self.fingerprint, self.doubts, self.asked = fingerprint, doubts, []
+
+    def __len__(self):
+        return 3
+
+    def check_teacher(self, fingerprint, embed_dim, name):
+        self.asked.append((fingerprint, embed_dim, name))
+        if fingerprint != self.fingerprint:
+            raise InputError("made by another teacher")
+
+    def doubt(self, ann_file):
+        return self.doubts and f"{self.doubts} {ann_file}"
+
+
+def reads(runner, source):
+    """Let the training data read a store, inside of a wrapper as mmengine's RepeatDataset is one."""
+    dataset = runner.train_dataloader.dataset
+    dataset.metainfo["ann_file"] = "train.json"
+    dataset.pipeline = SimpleNamespace(
+        transforms=[object(), SimpleNamespace(source=None), SimpleNamespace(source=source)]
+    )
+    wrapper = SimpleNamespace(datasets=[SimpleNamespace(dataset=dataset)], metainfo=dataset.metainfo)
+    runner.train_dataloader = SimpleNamespace(dataset=wrapper)
+
+
+@pytest.fixture
+def spec(monkeypatch):
+    monkeypatch.setattr(Tower, "spec", SimpleNamespace(embed_dim=1, name="tower"), raising=False)
+
+
+def test_stored_rows_of_the_teacher_take_its_place(runner, spec, monkeypatch):
+    warned = []
+    monkeypatch.setattr(runner.logger, "warning", warned.append)
+    source = Stored("f00d", doubts="not of")
+    reads(runner, source)
+    tower = dict(type=Tower, name="t")
+    VocabularyHook(text_tower=tower, teacher=tower, embed=embed, templates="plain").before_train(runner)
+    assert source.asked == [("f00d", 1, "tower")] and warned == ["not of train.json"]
+    assert runner.model.teachers == [], "the teacher itself is not needed"
+    assert len(runner.model.tables) == 1
+
+
+@pytest.mark.parametrize("teacher", [None, dict(type=Tower, name="another")])
+def test_stored_rows_of_another_teacher_are_refused(runner, spec, teacher):
+    reads(runner, Stored("beef"))
+    hook = VocabularyHook(text_tower=dict(type=Tower, name="t"), teacher=teacher, embed=embed, templates="plain")
+    with pytest.raises(InputError, match="made by another teacher"):
+        hook.before_train(runner)
