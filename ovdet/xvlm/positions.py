@@ -103,7 +103,7 @@ def resize_absolute_positions(table: Tensor, grid: int) -> Tensor:
     Raises:
         InputError: the table is of no square grid.
     """
-    side = math.isqrt(len(table) - 1)
+    side = math.isqrt(max(len(table) - 1, 0))
     if side < 1 or side**2 != len(table) - 1:
         raise InputError(f"a table of positions has 1 + n * n rows, got {len(table)}")
     if side == grid:
