@@ -49,8 +49,8 @@ def join_pieces(text: str) -> str:
 
 
 def tells_sides(texts: Iterable[str]) -> bool:
-    """Does any text hold "left" or "right", be it inside a word? The published guard against mirroring."""
-    return any("left" in text or "right" in text for text in texts)
+    """Does any text hold "left" or "right", be it inside a word? The published guard, and here for capitals as well."""
+    return any("left" in text or "right" in text for text in map(str.lower, texts))
 
 
 def swap_sides(text: str) -> str:

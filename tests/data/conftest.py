@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -33,3 +35,32 @@ def write(tmp_path):
         return path
 
     return to_file
+
+
+@pytest.fixture
+def red_picture(tmp_path):
+    """Save a grey picture with one red rectangle (left, top, width, height), give its path."""
+
+    def to_file(name, size_wh, box_xywh, colour=(255, 0, 0)):
+        left, top, width, height = box_xywh
+        pixels = np.full((size_wh[1], size_wh[0], 3), 128, np.uint8)
+        pixels[top : top + height, left : left + width] = colour
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return to_file
+
+
+@pytest.fixture
+def red_box():
+    """Corners (left, top, right, bottom) of what is red in a picture (3, H, W), as shares of its sides."""
+
+    def of(picture):
+        pixels = np.asarray(picture).astype(int)
+        rows, columns = np.nonzero((pixels[0] > 190) & (pixels[1] < 64))
+        height, width = pixels.shape[1:]
+        return columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
+
+    return of

@@ -57,5 +57,5 @@ def test_sides_are_swapped_in_whole_words_only(text, mirrored):
 
 
 def test_the_published_guard_looks_inside_words():
-    assert tells_sides(["a dog", "a bright day"])
+    assert tells_sides(["a dog", "a bright day"]) and tells_sides(["The LEFT one"])
     assert not tells_sides(["a dog", "above it"])
