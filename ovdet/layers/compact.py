@@ -97,8 +97,10 @@ def write_compact(
     packed = pack_int8(state_dict, smallest)
     metadata = {"format": FORMAT, "sha256": digest_of(packed), "facts": json.dumps(facts, sort_keys=True)}
     with replacing(path) as temporary:
+        mode = temporary.stat().st_mode
         try:
             save_file(packed, temporary, metadata=metadata)
+            temporary.chmod(mode)  # safetensors writes for the owner's eyes only
         except SafetensorError as error:  # as which it reports a full disk
             raise InputError(f"cannot write {path}: {error}") from error
 
@@ -130,6 +132,15 @@ def read_compact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged or cut short ({error}); fetch it again") from error
     return unpack_int8(tensors), facts
+
+
+def is_compact(path: Path) -> bool:
+    """Whether a file is one that `read_compact` reads, by its header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

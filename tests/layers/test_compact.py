@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ovdet.errors import InputError
-from ovdet.layers.compact import pack_int8, read_compact, unpack_int8, write_compact
+from ovdet.layers.compact import is_compact, pack_int8, read_compact, unpack_int8, write_compact
 from ovdet.layers.trunk import CompactTrunk
 
 
@@ -57,6 +57,7 @@ def test_a_network_survives_in_a_quarter_of_its_size(tmp_path):
     path = tmp_path / "new/trunk.safetensors"
     write_compact(path, trunk.state_dict(), {"what": "a trunk", "numbers": [1, 2.5]})
     state, facts = read_compact(path)
+    assert is_compact(path) and not is_compact(tmp_path) and not is_compact(tmp_path / "gone")
     assert facts == {"what": "a trunk", "numbers": [1, 2.5]}
     again = CompactTrunk((8, 16, 32, 64, 64)).eval()
     again.load_state_dict(state, strict=True)
@@ -96,7 +97,9 @@ def test_files_that_are_refused(tmp_path):
     path.write_bytes(b"no weights at all")
     with pytest.raises(InputError, match="damaged or cut short"):
         read_compact(path)
+    assert not is_compact(path)
     save_file({"weight": torch.ones(2)}, path)
+    assert not is_compact(path)
     with pytest.raises(InputError, match="no file of compact weights"):
         read_compact(path)
 
@@ -115,3 +118,10 @@ def test_the_facts_are_json_in_the_header(tmp_path):
     write_compact(tmp_path / "x.safetensors", {"w": torch.ones(1)}, {"licence": "Apache-2.0"})
     with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["facts"]) == {"licence": "Apache-2.0"}
+
+
+def test_a_file_may_be_read_by_all_who_may_read_its_neighbours(tmp_path):
+    neighbour, path = tmp_path / "neighbour", tmp_path / "weights.safetensors"
+    neighbour.touch()
+    write_compact(path, {"a": torch.zeros(3)}, {})
+    assert path.stat().st_mode == neighbour.stat().st_mode
