@@ -13,12 +13,11 @@ from ovdet.cli import guarded
 from ovdet.cli.detect import main as detect
 from ovdet.cli.detect import make_parser
 from ovdet.cli.terminal import logs_to_stderr
-from ovdet.compat import load_checkpoint_file
 from ovdet.detector import choose_device
 from ovdet.engine.config import load_config
 from ovdet.engine.test import load_weights
 from ovdet.vild.predict import ViLDDetector
-from ovdet.vild.weights import read_facts
+from ovdet.vild.weights import read_checkpoint, read_facts
 
 
 def build(settings: Mapping[str, Any]) -> Any:
@@ -31,7 +30,7 @@ def build(settings: Mapping[str, Any]) -> Any:
 def load(config_path: str, checkpoint_path: str, device: str | None) -> ViLDDetector:
     """Build the config's model and text tower and load the checkpoint's weights, all of them."""
     config = load_config(config_path)
-    checkpoint = load_checkpoint_file(checkpoint_path)
+    checkpoint = read_checkpoint(checkpoint_path)
     model = build(config.model)
     load_weights(model, checkpoint.get("state_dict", checkpoint), checkpoint_path)
     tower = build(config.text_tower)

@@ -17,6 +17,7 @@ from ovdet.engine.launch import add_common_arguments, command_line, prepare
 from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
 from ovdet.files import writable_folder
+from ovdet.layers.compact import is_compact, read_compact
 
 SHOW_HOOK = "ovdet.engine.hooks.ShowHook"  # by name: mmengine dumps the config as text
 
@@ -104,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _weights(path: str) -> dict[str, Any]:
+    if is_compact(Path(path)):
+        return read_compact(Path(path))[0]
     content = checkpoints.load(path)
     weights = content.get("state_dict", content)
     if not isinstance(weights, Mapping) or not all(hasattr(value, "shape") for value in weights.values()):

@@ -91,7 +91,7 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     Raises:
         InputError: no such file, damaged, not made by this room, or the weights do not fit.
     """
-    checkpoint = _read_compact(Path(path)) if Path(path).suffix == COMPACT else load_checkpoint_file(path)
+    checkpoint = read_checkpoint(path)
     try:
         facts = read_facts(checkpoint)
         model = facts.build()
@@ -104,6 +104,19 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"checkpoint '{path}' does not fit the model that it names: {reason}") from error
     return model.to(device).eval(), facts
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What a checkpoint holds, "state_dict" and "ovdet", whole or compact; nothing in the file is run.
+
+    Raises:
+        InputError: no such file, damaged, or no checkpoint.
+    """
+    file = Path(path)
+    if file.suffix != COMPACT or not file.is_file():
+        return load_checkpoint_file(path)
+    state_dict, facts = read_compact(file)
+    return {"state_dict": state_dict, "ovdet": facts}
 
 
 def read_facts(checkpoint: Mapping[str, Any]) -> CheckpointFacts:
@@ -160,14 +173,6 @@ def save_compact(
         raise InputError(f"a compact checkpoint must end in {COMPACT}, got {path}")
     said = {"format": FORMAT, "room": "vild", **_plain(asdict(facts)), "about": _plain(about or {})}
     write_compact(Path(path), model.state_dict(), said)
-
-
-def _read_compact(path: Path) -> dict[str, Any]:
-    """A compact checkpoint in the form of a whole one."""
-    if not path.is_file():
-        raise InputError(f"checkpoint '{path}' is {'a folder' if path.is_dir() else 'not there'}; give a file")
-    state_dict, facts = read_compact(path)
-    return {"state_dict": state_dict, "ovdet": facts}
 
 
 def _plain(value: Any) -> Any:

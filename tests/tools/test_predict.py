@@ -11,7 +11,7 @@ from PIL import Image
 
 from ovdet.errors import InputError
 from ovdet.vild.build import vild_tiny
-from ovdet.vild.weights import CheckpointFacts, save_model
+from ovdet.vild.weights import CheckpointFacts, load_model, save_compact, save_model
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -61,6 +61,17 @@ def test_it_gives_what_the_checkpoint_alone_gives(tool, trained, capsys, monkeyp
     for ours, theirs in zip(by_config["detections"], alone["detections"], strict=True):
         assert ours["label"] == theirs["label"]
         np.testing.assert_allclose(ours["box_xyxy"], theirs["box_xyxy"], atol=1e-3)
+
+
+def test_it_takes_a_compact_checkpoint(tool, trained, capsys, monkeypatch, picture):
+    monkeypatch.chdir(trained)
+    save_compact(*load_model("model.pth"), "model.safetensors")
+    found = []
+    for checkpoint in ("model.pth", "model.safetensors"):
+        options = ["--classes", "red", "--score", "0", "--max-dets", "3", "--json", "--no-save", "--device", "cpu"]
+        assert tool.main(["config.py", checkpoint, str(picture), *options]) == 0
+        found.append([one["score"] for one in json.loads(capsys.readouterr().out)["detections"]])
+    assert len(found[0]) == 3 and np.allclose(*found, atol=0.02)
 
 
 def test_weights_of_another_config_are_refused(tool, trained, monkeypatch, picture):

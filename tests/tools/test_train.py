@@ -314,8 +314,8 @@ def test_a_result_that_cannot_be_written_is_told_before_the_work(shapes, tmp_pat
 
 @pytest.mark.slow
 def test_without_resize_pictures_keep_their_size(shapes, tmp_path):
-    """Training, testing and the checkpoint alone, with a config whose pipelines do not resize."""
-    from ovdet.vild.weights import load_model
+    """Training and testing, of a compact checkpoint too, with a config whose pipelines do not resize."""
+    from ovdet.vild.weights import load_model, save_compact
 
     text = (ROOT / "configs/_base_/shapes.py").read_text()
     (tmp_path / "configs/_base_").mkdir(parents=True)
@@ -324,7 +324,9 @@ def test_without_resize_pictures_keep_their_size(shapes, tmp_path):
     (tmp_path / "configs/_base_/shapes.py").write_text("\n".join(lines))
     (tmp_path / "configs/vild/tiny.py").write_text(TINY.read_text().replace("test_scale=(160, 160)", "test_scale=None"))
     assert train("configs/vild/tiny.py", "--work-dir", "work", *options(shapes, 4)) == 0
-    _, facts = load_model("work/iter_4.pth")
+    model, facts = load_model("work/iter_4.pth")
     assert list(facts.test_scale) == []
     assert test("configs/vild/tiny.py", "work/iter_4.pth", "--out", "result.json", *options(shapes, 4)) == 0
     assert json.loads(Path("result.json").read_text())["metrics"]["shapes/box_AP50_all"] >= 0
+    save_compact(model, facts, "small.safetensors")
+    assert test("configs/vild/tiny.py", "small.safetensors", *options(shapes, 4)) == 0
