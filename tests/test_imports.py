@@ -47,7 +47,15 @@ DOORS = {
     "transformers": (),
     "mmdet": ("vild/", "compat/", "data/transforms.py", "data/stickers/detection.py"),  # the last two pack samples
     "mmcv": ("vild/", "compat/", "data/transforms.py"),
-    "mmengine": ("engine/", "vild/", "compat/", "data/", "metrics/evaluator.py", "metrics/sentence_evaluators.py"),
+    "mmengine": (
+        "engine/",
+        "vild/",
+        "compat/",
+        "data/",
+        "metrics/evaluator.py",
+        "metrics/sentence_evaluators.py",
+        "metrics/episodes.py",
+    ),
     "supervision": ("results.py",),
 }
 """Who may import a library; the others ask them."""
