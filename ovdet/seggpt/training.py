@@ -1,0 +1,267 @@
+"""Training: the model with its loss, and in-context tuning, where the model is frozen and the prompt learns.
+
+`SegGPTTraining` keeps the promises of `ovdet.engine.contrastive.TowerTraining`: `loss(**batch)` and `predict(**batch)`
+of samples as `ovdet.data.in_context` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ovdet.compat import load_checkpoint_file
+from ovdet.errors import InputError
+from ovdet.files import replacing
+from ovdet.seggpt.losses import painting_loss
+from ovdet.seggpt.model import SegGPTModel
+from ovdet.seggpt.weights import THRESHOLD, load_model, save_compact, save_model, start_from_mae
+
+PROMPT_FORMAT = "ovdet-prompt-1"
+_PREFIX = "task.model."
+"""Of the model's weights in a checkpoint of training."""
+
+
+class SegGPTTraining(nn.Module):
+    """In-context colouring (arXiv:2304.03284, section 3.1).
+
+    Args:
+        model: to train.
+        threshold: of the soft mask in validation.
+    """
+
+    def __init__(self, model: SegGPTModel, threshold: float = THRESHOLD) -> None:
+        super().__init__()
+        self.model, self.threshold = model, threshold
+
+    def loss(self, image: Tensor, painting: Tensor, masked: Tensor, kind: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch.
+
+        Args:
+            image: (N, 3, 2S, S) uint8, prompt above target.
+            painting: (N, 3, 2S, S) uint8.
+            masked: (N, h, w) bool, hidden patches.
+            kind: (N,) 0 for categories, 1 for instances.
+            valid: (N, 2S, S) bool, pixels that are judged.
+        """
+        wanted = self.model.normalise(painting)
+        painted = self.model(self.model.normalise(image), wanted, masked, kind)
+        return {"loss_painting": painting_loss(painted, wanted, masked, valid)}
+
+    @torch.no_grad()
+    def predict(
+        self,
+        image: Tensor,
+        painting: Tensor,
+        masked: Tensor,
+        kind: Tensor,
+        truth: Tensor,
+        valid: Tensor,
+        label: Tensor,
+    ) -> Tensor:
+        """Score one-shot episodes at the size of the canvas.
+
+        Args:
+            image: (N, 3, 2S, S) uint8.
+            painting: (N, 3, 2S, S) uint8; what is below is not seen.
+            masked: (N, h, w) bool, the lower half.
+            kind: (N,).
+            truth: (N, S, S) bool.
+            valid: (N, S, S) bool.
+            label: (N,) class of each; not used here.
+
+        Returns:
+            (N, 4) counts of judged pixels: intersection and union of the thing, then of all else.
+        """
+        soft = soft_masks(self.model, image, painting, masked, kind)
+        found, truth = (soft > self.threshold) & valid, truth & valid
+        rest, other = ~found & valid, ~truth & valid
+        pairs = (found & truth, found | truth, rest & other, rest | other)
+        return torch.stack([pair.flatten(1).sum(dim=1) for pair in pairs], dim=1).double()
+
+
+def soft_masks(model: SegGPTModel, image: Tensor, painting: Tensor, masked: Tensor, kind: Tensor) -> Tensor:
+    """Mean of the colours of the lower halves, (N, S, S) in [0, 1]: white is 1."""
+    painted = model(model.normalise(image), model.normalise(painting), masked, kind)
+    return model.to_colours(painted.chunk(2, dim=2)[1]).mean(dim=1) / 255
+
+
+class PromptTuning(nn.Module):
+    """In-context tuning (section 3.3): a frozen model, and a picture and a painting that learn to be the prompt.
+
+    The paper tells neither what is learned besides the picture, nor how it starts, nor the schedule. Here both halves
+    of the prompt are learned, from random numbers or from an example.
+
+    Args:
+        model: is frozen, and put to inference for good.
+        picture: (3, S, S) uint8 to start from, with `painting`; None starts both from N(0, 0.02) in normalised
+            colours.
+        painting: (3, S, S) uint8.
+        kind: 0 for categories, 1 for instances.
+        seed: of the random start.
+    """
+
+    def __init__(
+        self,
+        model: SegGPTModel,
+        picture: Tensor | None = None,
+        painting: Tensor | None = None,
+        kind: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if (picture is None) != (painting is None):
+            raise InputError("a prompt starts from a picture and its painting, or from neither; only one was given")
+        shape = (3, *model.config.picture_hw)
+        self.model = model.eval().requires_grad_(False)
+        generator = torch.Generator().manual_seed(seed)
+        for name, start in (("picture", picture), ("painting", painting)):
+            if start is not None and tuple(start.shape) != shape:
+                raise InputError(f"{name} must be {shape} as the model takes it, got {tuple(start.shape)}")
+            value = torch.randn(shape, generator=generator) * 0.02
+            if start is not None:
+                value = model.normalise(start[None].to(model.std.device))[0]
+            self.register_parameter(name, nn.Parameter(value.clone()))
+        self.kind = kind
+
+    picture: Tensor
+    painting: Tensor
+
+    def train(self, mode: bool = True) -> PromptTuning:
+        """Only the prompt is ever in training."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Paint (N, 3, S, S) normalised pictures by the prompt: (N, 3, S, S) in normalised colours."""
+        count, half = len(images), self.model.config.grid_hw[0] // 2
+        masked = torch.zeros(1, *self.model.config.grid_hw, dtype=torch.bool, device=images.device)
+        masked[:, half:] = True
+        prompt = self.picture.expand(count, -1, -1, -1), self.painting.expand(count, -1, -1, -1)
+        canvas = torch.cat([prompt[0], images], dim=2)
+        paintings = torch.cat([prompt[1], torch.zeros_like(images)], dim=2)
+        kinds = torch.full((count,), self.kind, device=images.device)
+        return self.model(canvas, paintings, masked, kinds).chunk(2, dim=2)[1]
+
+    def loss(self, image: Tensor, painting: Tensor, valid: Tensor, **_: Any) -> dict[str, Tensor]:
+        """The same loss as in training, on whole target pictures.
+
+        Args:
+            image: (N, 3, S, S) uint8, or canvases (N, 3, 2S, S), of which the lower halves are taken.
+            painting: alike, in the colours that the prompt is to learn.
+            valid: (N, S, S) or (N, 2S, S) bool.
+        """
+        height = self.model.config.picture_hw[0]
+        image, painting, valid = image[:, :, -height:], painting[:, :, -height:], valid[:, -height:]
+        wanted = self.model.normalise(painting)
+        painted = self(self.model.normalise(image))
+        everything = torch.ones(1, 1, 1, dtype=torch.bool, device=image.device)
+        return {"loss_painting": painting_loss(painted, wanted, everything, valid)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the prompt alone, as safetensors: it is of use with the model that it was tuned for.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        tensors = {"picture": self.picture.detach().contiguous(), "painting": self.painting.detach().contiguous()}
+        with replacing(Path(path)) as temporary:
+            save_file(tensors, temporary, {"format": PROMPT_FORMAT, "kind": str(self.kind)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: SegGPTModel) -> PromptTuning:
+        """Read a prompt of `save`.
+
+        Raises:
+            InputError: there is no such file, it is no prompt, or it is of another size than the model.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                if said.get("format") != PROMPT_FORMAT:
+                    raise InputError(f"{path} is no tuned prompt (format {said.get('format')!r})")
+                values = {name: file.get_tensor(name) for name in ("picture", "painting")}
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot read the prompt {path}: {error}") from error
+        prompt = cls(model, kind=int(said["kind"]))
+        for name, value in values.items():
+            if value.shape != getattr(prompt, name).shape:
+                wanted = tuple(getattr(prompt, name).shape)
+                raise InputError(f"{path}: {name} is {tuple(value.shape)}, but the model takes {wanted}")
+            getattr(prompt, name).data.copy_(value)
+        return prompt
+
+
+def seggpt_training(
+    size: Callable[..., SegGPTModel] | str,
+    init: str | None = None,
+    mae: str | None = None,
+    checkpointing: bool = False,
+    **arguments: Any,
+) -> SegGPTTraining:
+    """A model to train as a config says it.
+
+    Args:
+        size: builder of the model, with `arguments`.
+        init: checkpoint of this room to start from.
+        mae: checkpoint of a masked auto-encoder whose encoder is the start, if `init` is none.
+        checkpointing: compute blocks twice to save memory.
+        **arguments: of the builder.
+
+    Raises:
+        InputError: both starts are given, or a file does not fit.
+    """
+    if init is not None and mae is not None:
+        raise InputError("a model starts from `init` or from `mae`, not from both")
+    model = (pkgutil.resolve_name(size) if isinstance(size, str) else size)(**arguments)
+    if init is not None:
+        other, _ = load_model(init)
+        if replace(other.config, drop_path=model.config.drop_path) != model.config:
+            raise InputError(f"init: {init} holds a model of other sizes ({other.config}) than the config's")
+        model.load_state_dict(other.state_dict(), strict=True)
+    if mae is not None:
+        start_from_mae(model, load_checkpoint_file(mae))
+    model.checkpointing = checkpointing
+    return SegGPTTraining(model)
+
+
+def prompt_tuning(model: str, kind: int = 0, seed: int = 0) -> PromptTuning:
+    """In-context tuning of a checkpoint as a config says it, from a random start."""
+    return PromptTuning(load_model(model)[0], kind=kind, seed=seed)
+
+
+def export_trained(
+    checkpoint: str | os.PathLike[str],
+    model: SegGPTModel,
+    out: str | os.PathLike[str],
+    threshold: float = THRESHOLD,
+) -> None:
+    """Take the model out of a checkpoint of tools/train.py and write it as `load_model` reads it.
+
+    Args:
+        checkpoint: file of training.
+        model: of the config's sizes; gets the weights.
+        out: .pth, or .safetensors for a compact file.
+        threshold: of the soft mask.
+
+    Raises:
+        InputError: the file holds no such model, or cannot be written.
+    """
+    content = load_checkpoint_file(checkpoint)
+    state = content.get("state_dict", content)
+    weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"checkpoint '{checkpoint}' does not hold such a model in training: {reason}") from error
+    (save_compact if Path(out).suffix == ".safetensors" else save_model)(model, out, threshold)

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import jaccard_score
+
+from ovdet.errors import InputError
+from ovdet.seggpt.build import seggpt
+from ovdet.seggpt.losses import painting_loss
+from ovdet.seggpt.training import (
+    PromptTuning,
+    SegGPTTraining,
+    export_trained,
+    prompt_tuning,
+    seggpt_training,
+    soft_masks,
+)
+from ovdet.seggpt.weights import load_model, save_model
+
+SIZES = dict(
+    canvas_hw=(32, 16), patch=4, width=32, depth=3, heads=2, merge_block=0, taps=(1, 2), decoder_channels=8,
+    position_grid=4, drop_path=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return seggpt(**SIZES)
+
+
+def canvases(count=4, seed=0):
+    """Pictures of a bright square on dark; the painting colours it; the lower half is hidden."""
+    rng = np.random.default_rng(seed)
+    image = np.full((count, 3, 32, 16), 40, np.uint8)
+    truth = np.zeros((count, 32, 16), bool)
+    for n in range(count):
+        for half in (0, 16):
+            top, left = half + rng.integers(1, 9), rng.integers(1, 9)
+            truth[n, top : top + 6, left : left + 6] = True
+    image[truth[:, None].repeat(3, axis=1)] = 220
+    painting = (truth[:, None].repeat(3, axis=1) * 255).astype(np.uint8)
+    masked = np.zeros((count, 8, 4), bool)
+    masked[:, 4:] = True
+    tensors = dict(image=image, painting=painting, masked=masked, kind=np.zeros(count, np.int64))
+    return {key: torch.from_numpy(value) for key, value in tensors.items()}, torch.from_numpy(truth)
+
+
+def test_the_loss_is_that_of_the_model_in_normalised_colours(model):
+    batch, _ = canvases()
+    valid = torch.ones(4, 32, 16, dtype=torch.bool)
+    valid[:, :, 0] = False
+    task = SegGPTTraining(model)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    images, paintings = ((batch[name] / 255 - mean) / std for name in ("image", "painting"))
+    wanted = painting_loss(model(images, paintings, batch["masked"], batch["kind"]), paintings, batch["masked"], valid)
+    assert task.loss(**batch, valid=valid)["loss_painting"].item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_a_small_model_learns_to_paint_what_the_prompt_says(model):
+    """The same pictures all over: the loss falls to a fraction, and masks are found."""
+    batch, truth = canvases()
+    valid = torch.ones(4, 32, 16, dtype=torch.bool)
+    task = SegGPTTraining(model)
+    optimiser = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = task.loss(**batch, valid=valid)["loss_painting"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.35 * losses[0]
+    below = truth[:, 16:]
+    counts = task.predict(**batch, truth=below, valid=torch.ones_like(below), label=torch.zeros(4))
+    assert (counts[:, 0] / counts[:, 1]).mean() > 0.5
+
+
+def test_scores_are_counts_of_judged_pixels(model):
+    batch, truth = canvases()
+    below, valid = truth[:, 16:], torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.8
+    model.eval()
+    soft = soft_masks(model, **batch)
+    task = SegGPTTraining(model, threshold=float(soft.detach().median()))
+    counts = task.predict(**batch, truth=below, valid=valid, label=torch.zeros(4))
+    for n in range(4):
+        found = (soft[n] > task.threshold)[valid[n]].numpy()
+        wanted = below[n][valid[n]].numpy()
+        assert counts[n, 0] / counts[n, 1] == pytest.approx(jaccard_score(wanted, found))
+        assert counts[n, 2] / counts[n, 3] == pytest.approx(jaccard_score(~wanted, ~found))
+    assert soft.shape == (4, 16, 16) and 0 <= soft.min() <= soft.max() <= 1
+
+
+def test_only_the_prompt_learns_in_tuning(model):
+    batch, _ = canvases()
+    tuning = PromptTuning(model).train()
+    assert not model.training and {name for name, p in tuning.named_parameters() if p.requires_grad} == {
+        "picture",
+        "painting",
+    }
+    before = {name: value.clone() for name, value in tuning.state_dict().items()}
+    optimiser = torch.optim.Adam([tuning.picture, tuning.painting], lr=0.1)
+    valid = torch.ones(4, 32, 16, dtype=torch.bool)
+    losses = []
+    for _ in range(25):
+        loss = tuning.loss(**batch, valid=valid)["loss_painting"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    moved = {name for name, value in tuning.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"picture", "painting"}
+
+
+def test_a_prompt_of_an_example_is_that_example(model):
+    batch, _ = canvases(1)
+    tuning = PromptTuning(model, batch["image"][0, :, :16], batch["painting"][0, :, :16])
+    images, paintings = model.normalise(batch["image"]), model.normalise(batch["painting"])
+    model.eval()
+    wanted = model(images, paintings, batch["masked"], batch["kind"])[:, :, 16:]
+    assert torch.allclose(tuning(images[:, :, 16:]), wanted, atol=1e-5)
+    whole = tuning.loss(batch["image"], batch["painting"], torch.ones(1, 32, 16, dtype=torch.bool))
+    below = torch.ones(1, 16, 16, dtype=torch.bool)
+    half = tuning.loss(batch["image"][:, :, 16:], batch["painting"][:, :, 16:], below)
+    assert whole["loss_painting"].item() == pytest.approx(half["loss_painting"].item())
+
+
+def test_a_prompt_is_stored_alone(model, tmp_path):
+    tuning = PromptTuning(model, kind=1, seed=3)
+    path = tmp_path / "deep" / "prompt.safetensors"
+    tuning.save(path)
+    assert path.stat().st_size < 10_000
+    again = PromptTuning.load(path, model)
+    assert again.kind == 1 and torch.equal(again.picture, tuning.picture)
+    assert torch.equal(again.painting, tuning.painting)
+    other = seggpt(**{**SIZES, "canvas_hw": (64, 32)})
+    with pytest.raises(InputError, match=r"picture is \(3, 16, 16\), but the model takes \(3, 32, 32\)"):
+        PromptTuning.load(path, other)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot read the prompt"):
+        PromptTuning.load(path, model)
+    with pytest.raises(InputError, match="only one was given"):
+        PromptTuning(model, torch.zeros(3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(InputError, match="picture must be"):
+        PromptTuning(model, *[torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2)
+
+
+def test_training_starts_from_a_checkpoint_or_an_auto_encoder(model, tmp_path):
+    save_model(model, tmp_path / "model.pth")
+    task = seggpt_training(seggpt, init=str(tmp_path / "model.pth"), **{**SIZES, "drop_path": 0.1})
+    assert torch.equal(task.model.decoder.head.weight, model.decoder.head.weight)
+    assert seggpt_training("ovdet.seggpt.build.seggpt", checkpointing=True, **SIZES).model.checkpointing
+    with pytest.raises(InputError, match="other sizes"):
+        seggpt_training(seggpt, init=str(tmp_path / "model.pth"), **{**SIZES, "heads": 4})
+    with pytest.raises(InputError, match="not from both"):
+        seggpt_training(seggpt, init="a", mae="b", **SIZES)
+    state = model.state_dict()
+    encoder = {key.replace(".fc", ".mlp.fc"): value for key, value in state.items() if key.startswith("blocks.")}
+    encoder = {key: torch.ones_like(value) for key, value in encoder.items() if "_table" not in key}
+    encoder["patch_embed.proj.weight"] = torch.ones_like(state["patch_embed.weight"])
+    encoder["patch_embed.proj.bias"] = torch.ones_like(state["patch_embed.bias"])
+    encoder["pos_embed"] = torch.ones_like(state["positions"])[None]
+    torch.save({"model": encoder}, tmp_path / "mae.pth")
+    started = seggpt_training(seggpt, mae=str(tmp_path / "mae.pth"), **SIZES).model
+    assert (started.blocks[2].fc1.weight == 1).all() and not (started.decoder.expand.weight == 1).any()
+    tuned = prompt_tuning(str(tmp_path / "model.pth"), kind=1)
+    assert tuned.kind == 1 and torch.equal(tuned.model.norm.weight, model.norm.weight)
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_a_checkpoint_of_training_becomes_a_model(model, tmp_path, name):
+    weights = {f"task.{key}": value for key, value in SegGPTTraining(model).state_dict().items()}
+    torch.save({"state_dict": weights, "meta": {"iter": 3}}, tmp_path / "iter_3.pth")
+    export_trained(tmp_path / "iter_3.pth", seggpt(**SIZES), tmp_path / name, threshold=0.4)
+    found, facts = load_model(tmp_path / name)
+    assert facts.threshold == 0.4 and found.config == model.config
+    largest = model.decoder.expand.weight.abs().max()
+    assert (found.decoder.expand.weight - model.decoder.expand.weight).abs().max() <= 0.01 * largest
+    with pytest.raises(InputError, match="does not hold such a model"):
+        export_trained(tmp_path / "iter_3.pth", seggpt(**{**SIZES, "depth": 4}), tmp_path / name)
