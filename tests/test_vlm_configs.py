@@ -39,6 +39,8 @@ def test_a_resumed_training_is_the_same_training(path, real_names_pack, tmp_path
 
     def train(folder, steps, *more):
         options = ["--work-dir", str(tmp_path / folder), *more, "--cfg-options", *TINY, f"train_cfg.max_iters={steps}"]
+        if load_config(path).get("load_from"):
+            options += ["load_from="]
         train_main([str(path), *options])
         return sticker_clip(tmp_path / folder / f"iter_{steps}.pth").state_dict()
 

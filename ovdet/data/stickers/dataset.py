@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ovdet.data.stickers.colours import CLEARLY, WORDS, colour_shares
 from ovdet.data.stickers.expressions import SceneGraph, caption, referring_expressions, region_texts, with_article
-from ovdet.data.stickers.render import paste, render_sprite, solid
+from ovdet.data.stickers.render import paste, solid
 from ovdet.data.stickers.scenes import Scene, StickerWorld
 from ovdet.errors import InputError
 
@@ -173,7 +173,7 @@ class StickerCrops(Dataset):
         side = self.side
         image = self.world.grounds.draw(rng, (side, side)).image.copy()
         long_side = side * float(rng.uniform(0.7, 1.05))
-        patch = render_sprite(rng, self.world.pack.sprite(key, long_side), long_side, float(rng.normal(0, 14)))
+        patch = self.world.render(rng, key, long_side, float(rng.normal(0, 14)))
         left, top = ((side - np.array(patch.shape[1::-1])) / 2 + rng.uniform(-0.08, 0.08, 2) * side).astype(int)
         paste(image, patch, int(left), int(top))
         owner = np.zeros((side, side, 4), np.uint8)
@@ -194,7 +194,7 @@ class StickerCrops(Dataset):
         label = int(self.labels[rng.integers(len(self.labels))])
         long_side = self.side * float(rng.uniform(0.3, 0.8))
         key = self.world.choose_drawing(rng, label)
-        patch = render_sprite(rng, self.world.pack.sprite(key, long_side), long_side, float(rng.normal(0, 14)))
+        patch = self.world.render(rng, key, long_side, float(rng.normal(0, 14)))
         angle = rng.uniform(0, 2 * np.pi)
         centre = self.side / 2 + self.side * 0.55 * np.array([np.cos(angle), np.sin(angle)])
         left, top = (centre - np.array(patch.shape[1::-1]) / 2).astype(int)

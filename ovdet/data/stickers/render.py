@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ovdet.data.stickers.restyle import restyle
+
 SOLID = 128
 """Alpha from which on a pixel belongs to a thing's mask."""
 
@@ -12,7 +14,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def render_sprite(
-    rng: np.random.Generator, sprite: np.ndarray, long_side: float, degrees: float, max_hue_degrees: float = 6.0
+    rng: np.random.Generator,
+    sprite: np.ndarray,
+    long_side: float,
+    degrees: float,
+    max_hue_degrees: float = 6.0,
+    restyle_share: float = 0.0,
 ) -> np.ndarray:
     """Warp and recolour one sprite.
 
@@ -22,11 +29,15 @@ def render_sprite(
         long_side: of the sprite before it is turned, in pixels.
         degrees: by which it is turned counter-clockwise.
         max_hue_degrees: hues turn by at most so much; small, so that colour words keep their sense.
+        restyle_share: how often it is redrawn in another manner, see `restyle`.
 
     Returns:
         (h', w', 4) uint8, colours multiplied by alpha, cut tight around its solid pixels; (0, 0, 4) if it has none.
     """
-    patch = _recolour(rng, _turn(rng, sprite, long_side, degrees), max_hue_degrees)
+    patch = _turn(rng, sprite, long_side, degrees)
+    if restyle_share and rng.random() < restyle_share:  # asked for nothing, it draws nothing from rng
+        patch = restyle(rng, patch)
+    patch = _recolour(rng, patch, max_hue_degrees)
     edge = rng.random()
     if edge < 0.25:
         patch = cv2.GaussianBlur(patch, (0, 0), float(rng.uniform(0.4, 1.1)))

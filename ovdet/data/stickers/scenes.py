@@ -38,6 +38,7 @@ class SceneConfig:
         repeat_share: how often a thing takes the name of an earlier one.
         relative_share: how often it takes a near-duplicate name of an earlier one, if there is any.
         standing_share: how often things stand on the floor, the nearer the larger, where the ground has a floor.
+        restyle_share: how often a thing is redrawn in another manner; for training alone.
     """
 
     size_hw: tuple[int, int] = (256, 256)
@@ -48,6 +49,7 @@ class SceneConfig:
     repeat_share: float = 0.3
     relative_share: float = 0.08
     standing_share: float = 0.85
+    restyle_share: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.size_hw) < 32:
@@ -142,7 +144,7 @@ class StickerWorld:
         _scatter_clutter(rng, canvas.image)
         for label, (long_side, degrees, foot) in zip(labels, crowd, strict=True):
             key = self.choose_drawing(rng, label)
-            patch = render_sprite(rng, self.pack.sprite(key, long_side), long_side, degrees)
+            patch = self.render(rng, key, long_side, degrees)
             canvas.try_to_place(rng, patch, label, key, foot)
         for _ in range(_PATIENCE):
             if canvas.labels:
@@ -159,6 +161,11 @@ class StickerWorld:
         styles = self._drawings[label]
         drawings = styles[int(rng.integers(len(styles)))]
         return drawings[int(rng.integers(len(drawings)))]
+
+    def render(self, rng: np.random.Generator, key: SpriteKey, long_side: float, degrees: float) -> np.ndarray:
+        """One drawing made ready to be pasted, see `render_sprite`."""
+        sprite = self.pack.sprite(key, long_side)
+        return render_sprite(rng, sprite, long_side, degrees, restyle_share=self.config.restyle_share)
 
     def _choose_labels(self, rng: np.random.Generator) -> list[int]:
         low, high = self.config.objects
@@ -192,7 +199,7 @@ class StickerWorld:
         long_side, degrees, _ = self._float(rng)
         label = int(self.labels[rng.integers(len(self.labels))])
         key = self.choose_drawing(rng, label)
-        patch = render_sprite(rng, self.pack.sprite(key, long_side), long_side, degrees)
+        patch = self.render(rng, key, long_side, degrees)
         canvas.try_to_place(rng, patch, label, key, None)
 
 

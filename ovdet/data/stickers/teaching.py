@@ -32,6 +32,7 @@ def open_world(
     styles: Sequence[str] | str | None = None,
     pack: str | Path | None = None,
     side: int = 256,
+    restyle_share: float = 0.0,
 ) -> StickerWorld:
     """The world of one stream.
 
@@ -41,6 +42,7 @@ def open_world(
         styles: artists, or one of them; None is the training ones.
         pack: folder of the sprites; None reads the environment, see `SpritePack`.
         side: of scenes, in pixels.
+        restyle_share: how often a thing is redrawn in another manner; for training alone.
 
     Raises:
         InputError: a held-out style is asked for in training; also what `SpritePack` and `StickerWorld` refuse.
@@ -50,7 +52,13 @@ def open_world(
         raise InputError(f"held-out styles are never trained on, got {', '.join(styles)}")
     photographs = os.environ.get(GROUNDS_VARIABLE, "").strip() or None
     grounds = (training_grounds if stream == "train" else evaluation_grounds)(photographs)
-    return StickerWorld(SpritePack(pack), load_vocabulary(split), grounds, styles, SceneConfig(size_hw=(side, side)))
+    return StickerWorld(
+        SpritePack(pack),
+        load_vocabulary(split),
+        grounds,
+        styles,
+        SceneConfig(size_hw=(side, side), restyle_share=restyle_share),
+    )
 
 
 class TeacherCrops(Dataset):
@@ -65,6 +73,7 @@ class TeacherCrops(Dataset):
         base_only: show base names alone; labels then count the base names.
         pack: folder of the sprites.
         side: of the crops, in pixels.
+        restyle_share: how often a thing is redrawn in another manner; for training alone.
     """
 
     def __init__(
@@ -78,8 +87,9 @@ class TeacherCrops(Dataset):
         base_only: bool = False,
         pack: str | Path | None = None,
         side: int = 64,
+        restyle_share: float = 0.0,
     ) -> None:
-        world = open_world(split, stream, styles, pack)
+        world = open_world(split, stream, styles, pack, restyle_share=restyle_share)
         vocabulary = world.vocabulary
         shown = [k for k, base in enumerate(vocabulary.base_mask) if base or not base_only]
         drawn = np.intersect1d(shown, world.labels)
