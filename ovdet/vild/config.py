@@ -25,6 +25,8 @@ class ViLDConfig:
             256 on an L1 that is averaged over D = 512 too.
         max_distill_rois: best-scored proposals of a picture that are distilled; the others are left out.
         teacher_boxes: of the RPN's own, embedded on the fly if a picture brings no proposals.
+        crop_scales: of the crops that a teacher on the fly reads.
+        square_crops: crop squares instead of warping boxes, see `CropTeacher`.
         half_teacher: let the teacher on the fly compute in the training's mixed precision instead of float32.
         closed_classes: names of the training data, base and novel, where the variant is "supervised"; else 0.
         max_mask_regions: of a picture that the mask head learns from; the objects' own boxes come first.
@@ -45,6 +47,8 @@ class ViLDConfig:
     distill_weight: float = 0.5
     max_distill_rois: int = 300
     teacher_boxes: int = 100
+    crop_scales: tuple[float, ...] = (1.0, 1.5)
+    square_crops: bool = False
     half_teacher: bool = False
     closed_classes: int = 0
     max_mask_regions: int | None = None

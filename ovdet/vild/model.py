@@ -111,7 +111,12 @@ class ViLDModel(BaseDetector):
                 f"teacher {backbone.spec.name!r} embeds in {backbone.spec.embed_dim} dimensions, the model in "
                 f"{self.config.embed_dim}; build the model with embed_dim={backbone.spec.embed_dim}"
             )
-        self._teacher = None if backbone is None else CropTeacher(backbone, half=self.config.half_teacher)
+        config = self.config
+        self._teacher = (
+            CropTeacher(backbone, config.crop_scales, square=config.square_crops, half=config.half_teacher)
+            if backbone is not None
+            else None
+        )
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), normalised -> levels of (B, C, h, w)."""

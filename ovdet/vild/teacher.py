@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from ovdet.vild.pooling import square_regions
 from ovdet.vlm.base import VLMBackbone, crop_boxes
 
 
@@ -22,16 +23,24 @@ class CropTeacher:
     Args:
         backbone: of the zoo; put in evaluation mode, moved to where the pictures are, never trained.
         scales: of the crops about the box centre; their features are summed (arXiv:2104.13921, section 3.2).
+        square: crop squares about the longer side of each box, black where they leave the picture, so that shapes stay
+            true; else boxes, cut at the border and warped to the backbone's square, as in the paper.
         block: crops encoded at once.
         half: leave the backbone under the autocast that it is called in, if there is one. For backbones that were
             trained so; the others compute in float32.
     """
 
     def __init__(
-        self, backbone: VLMBackbone, scales: Sequence[float] = (1.0, 1.5), block: int = 64, half: bool = False
+        self,
+        backbone: VLMBackbone,
+        scales: Sequence[float] = (1.0, 1.5),
+        *,
+        square: bool = False,
+        block: int = 64,
+        half: bool = False,
     ) -> None:
         self.backbone = backbone.eval().requires_grad_(False)
-        self.scales, self.block, self.half = tuple(scales), block, half
+        self.scales, self.square, self.block, self.half = tuple(scales), square, block, half
 
     @torch.no_grad()
     def embed(self, images: Tensor, sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor]) -> list[Tensor]:
@@ -53,7 +62,7 @@ class CropTeacher:
             roi_align(image[None, :, :height, :width_], [rois], (side, side), sampling_ratio=-1, aligned=True)
             for image, (height, width_), boxes in zip(images.float(), sizes_hw, boxes_xyxy, strict=True)
             for scale in self.scales
-            if len(rois := crop_boxes(boxes.detach().float(), scale, (height, width_)))
+            if len(rois := self._crops(boxes.detach().float(), scale, (height, width_)))
         ]  # each (M_i, 3, S, S), the scales of a picture beside one another
         if not crops:
             return [images.new_zeros(0, width, dtype=torch.float32) for _ in counts]
@@ -65,3 +74,9 @@ class CropTeacher:
         for part, count in zip(features.float().split([len(self.scales) * c for c in counts]), counts, strict=True):
             embeddings.append(F.normalize(part.view(len(self.scales), count, width).sum(dim=0), dim=1))
         return embeddings
+
+    def _crops(self, boxes_xyxy: Tensor, scale: float, size_hw: tuple[int, int]) -> Tensor:
+        """What to cut out for each box: (N, 4) -> (N, 4)."""
+        if not self.square:
+            return crop_boxes(boxes_xyxy, scale, size_hw)
+        return square_regions(torch.cat([torch.zeros_like(boxes_xyxy[:, :1]), boxes_xyxy], dim=1), scale)[:, 1:]

@@ -58,7 +58,9 @@ def test_names_come_from_the_teacher_on_the_refined_boxes(model, tower):
     for picture, sample, own in zip(pictures, found, proposals, strict=True):
         boxes = sample.pred_instances.bboxes[:5]
         assert len(boxes) == 5
-        vectors = CropTeacher(tower).embed(picture[None, :, :96, :128].clamp(0, 1), [(96, 128)], [boxes])[0]
+        vectors = CropTeacher(tower, model.config.crop_scales, square=model.config.square_crops).embed(
+            picture[None, :, :96, :128].clamp(0, 1), [(96, 128)], [boxes]
+        )[0]
         likely = (vectors @ table.T / model.config.test_temperature).softmax(dim=1)
         objectness = (
             sample.pred_instances.scores[:5] ** 2 / likely.gather(1, sample.pred_instances.labels[:5, None])[:, 0]

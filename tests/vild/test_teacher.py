@@ -2,6 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from ovdet.vild.teacher import CropTeacher
+from ovdet.vlm.base import BackboneSpec, VLMBackbone
 
 
 def test_embeddings_are_those_of_the_unpadded_picture(tower):
@@ -40,3 +41,32 @@ def test_both_crops_take_part(tower):
     tight, wide = (tower.region_embed_crop(image, [box], scales=(scale,))[0] for scale in (1.0, 1.5))
     got = CropTeacher(tower).embed(image, [(64, 64)], [box])[0]
     torch.testing.assert_close(got, F.normalize(tight + wide, dim=1))
+
+
+def test_square_crops_keep_shapes_and_are_black_outside():
+    """A teacher that gives its crop back: a box 10 wide and 20 high is shown in a square of 20 x scale about it."""
+
+    class Crops(VLMBackbone):
+        def __init__(self):
+            super().__init__(
+                BackboneSpec("crops", "contrastive", 3 * 20 * 20, 20, (0.0,) * 3, (1.0,) * 3, "Apache-2.0")
+            )
+
+        def encode_image(self, images):
+            return images.flatten(1)
+
+        def encode_text(self, texts):
+            raise NotImplementedError
+
+        def forward_dense(self, images):
+            raise NotImplementedError
+
+    image = torch.rand(1, 3, 64, 64)
+    teacher = CropTeacher(Crops(), (1.0,), square=True)
+    inside, corner = teacher.embed(image, [(64, 64)], [torch.tensor([[25.0, 10, 35, 30], [-10, -10, 10, 10]])])[0]
+    torch.testing.assert_close(inside, F.normalize(image[0, :, 10:30, 20:40].flatten(), dim=0))
+    shown = corner.view(3, 20, 20)
+    assert (shown[:, :9] == 0).all() and (shown[:, :, :9] == 0).all()
+    torch.testing.assert_close(
+        F.normalize(shown[:, 10:, 10:].flatten(), dim=0), F.normalize(image[0, :, :10, :10].flatten(), dim=0)
+    )
