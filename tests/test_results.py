@@ -6,7 +6,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from ovdet.errors import InputError
-from ovdet.results import Detections
+from ovdet.results import Detections, Grounding
 
 NAMES = ("cat", "coffee cup", "zebra")
 SIZE = (40, 60)
@@ -173,3 +173,66 @@ def test_the_repr_is_one_line():
 
 def test_input_errors_are_value_errors():
     assert issubclass(InputError, ValueError)
+
+
+def grounding(**changes):
+    fields = {
+        "expression": "the dog left of the pizza",
+        "boxes_xyxy": [[10, 5, 30, 20], [0, 0, 60, 40]],
+        "scores": [0.9, 0.5],
+        "size_hw": SIZE,
+        "confidence": 0.9,
+        "source": "picture.jpg",
+        "model": "xvlm",
+    }
+    return Grounding(**{**fields, **changes})
+
+
+def test_a_sentence_has_its_boxes_best_first():
+    found = grounding()
+    assert len(found) == 2 and not found.absent
+    assert found.box_xyxy.tolist() == [10, 5, 30, 20] and found.score == pytest.approx(0.9)
+    said = json.loads(json.dumps(found.to_dict()))
+    assert said["expression"] == "the dog left of the pizza" and said["absent"] is False
+    assert said["boxes"][1] == {"score": 0.5, "box_xyxy": [0.0, 0.0, 60.0, 40.0]}
+    assert said["size_hw"] == list(SIZE) and said["source"] == "picture.jpg" and said["confidence"] == 0.9
+
+
+def test_what_is_absent_has_a_confidence_and_no_box():
+    found = grounding(boxes_xyxy=[], scores=[], confidence=0.1)
+    assert found.absent and found.box_xyxy is None and found.score is None and len(found) == 0
+    assert found.to_dict()["boxes"] == [] and "absent, confidence 0.10" in repr(found)
+    assert len(found.to_detections()) == 0
+
+
+def test_a_model_that_cannot_say_has_no_score():
+    found = grounding(boxes_xyxy=[[0, 0, 1, 1]], scores=None, confidence=None)
+    assert found.score is None and not found.absent
+    assert found.to_dict()["boxes"][0]["score"] is None and found.to_dict()["confidence"] is None
+    assert found.to_detections().scores.tolist() == [1.0]
+
+
+def test_a_grounding_is_drawn_as_detections_named_by_the_sentence():
+    found = grounding().to_detections()
+    assert found.names == ["the dog left of the pizza"] * 2 and found.source == "picture.jpg"
+    image = np.zeros((*SIZE, 3), np.uint8)
+    drawn = grounding().draw(image)
+    assert drawn.shape == image.shape and drawn.any() and not image.any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(expression=" "),
+        dict(expression=None),
+        dict(boxes_xyxy=[[10, 5, 3, 20]], scores=[0.5]),
+        dict(boxes_xyxy=[[0, 0, 1]], scores=[0.5]),
+        dict(scores=[0.5]),
+        dict(scores=[0.5, 1.5]),
+        dict(confidence=1.5),
+        dict(confidence=float("nan")),
+    ],
+)
+def test_groundings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError):
+        grounding(**wrong)

@@ -9,11 +9,10 @@ from typing import Any
 from torch import nn
 
 from ovdet.errors import InputError
-from ovdet.vlm.contrastive.sentence_tower import SentenceTower
 from ovdet.xvlm.config import TASKS, ImageSizes, SwinSizes, TextSizes, image_sizes, plain, text_sizes
 from ovdet.xvlm.images import make_image_encoder
 from ovdet.xvlm.model import JointSpace, XVLMModel, mlp_head
-from ovdet.xvlm.small import TowerSentences, TrunkImages
+from ovdet.xvlm.small import TowerSentences, TrunkImages, shipped_tower
 from ovdet.xvlm.tasks import AnswerModel, CaptionModel, PairModel
 from ovdet.xvlm.text import CrossEncoder, PairCrossEncoder, TextEmbedding, TextEncoder, WordHead
 
@@ -113,7 +112,7 @@ def needs_tower(builder: str) -> bool:
 
 def tower_fingerprint() -> str:
     """Of the shipped sentence tower."""
-    return SentenceTower.load().fingerprint
+    return shipped_tower().fingerprint
 
 
 def _aligned(task: str, image: ImageSizes, text: TextSizes, embed_dim: int) -> XVLMModel:

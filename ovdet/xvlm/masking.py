@@ -87,7 +87,7 @@ class WordMasking:
             length = rng.randint(2, self.longest_span) if is_span else 1
             chosen.update(self._whole_words(ids, position, position + length))
         if len(chosen) > wanted:
-            return rng.sample(sorted(chosen), wanted)
+            return sorted(rng.sample(sorted(chosen), wanted))
         return sorted(chosen)
 
     def _whole_words(self, ids: Sequence[int], start: int, end: int) -> range:

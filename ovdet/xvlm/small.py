@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -98,9 +100,12 @@ class TowerSentences(nn.Module):
     @property
     def tower(self) -> SentenceTower:
         """The frozen tower, on the device of the rest; read when first needed."""
-        if not self._tower:
-            self._tower.append(SentenceTower.load().requires_grad_(False))
-        return self._tower[0].to(self.linear.weight.device)
+        device = self.linear.weight.device
+        if device.type == "cpu":
+            return shipped_tower()
+        if not self._tower or self._tower[0].tokens.weight.device != device:
+            self._tower = [copy.deepcopy(shipped_tower()).to(device)]
+        return self._tower[0]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Ids (K, L) of the tower's tokenizer, mask (K, L) -> states (K, L, D)."""
@@ -110,6 +115,12 @@ class TowerSentences(nn.Module):
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=~mask)
         return x
+
+
+@cache
+def shipped_tower() -> SentenceTower:
+    """The sentence tower of the package, on the CPU, not to be changed."""
+    return SentenceTower.load().requires_grad_(False)
 
 
 def token_states(tower: SentenceTower, ids: Tensor, mask: Tensor) -> Tensor:
@@ -130,7 +141,7 @@ class TowerTokens(SentenceTokens):
     """
 
     def __init__(self, vocabulary: Sequence[str] | None = None, max_words: int = 30, max_tokens: int = 40) -> None:
-        super().__init__(vocabulary or SentenceTower.load().wordpiece.vocabulary, max_words, max_tokens)
+        super().__init__(vocabulary or shipped_tower().wordpiece.vocabulary, max_words, max_tokens)
 
     def ids(self, text: str) -> list[int]:
         """[CLS], the pieces of one cleaned sentence and [SEP], at most `max_tokens`."""

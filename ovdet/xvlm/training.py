@@ -16,7 +16,14 @@ from torchvision.ops import box_convert
 
 from ovdet.errors import InputError
 from ovdet.xvlm.images import EncodedImages
-from ovdet.xvlm.losses import box_losses, contrastive_loss, hard_negatives, masked_word_loss, matching_loss
+from ovdet.xvlm.losses import (
+    HardNegatives,
+    box_losses,
+    contrastive_loss,
+    hard_negatives,
+    masked_word_loss,
+    matching_loss,
+)
 from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.model import XVLMModel
 from ovdet.xvlm.text import SharedTokens
@@ -139,11 +146,24 @@ class XVLMTraining(nn.Module):
         if "match" in self.losses:
             wrong = hard_negatives(images, texts, space.temperature, own)
             right = model.match_logits(model.first(states, mask, seen, seen_mask))
-            others = model.first(
-                states[wrong.texts], mask[wrong.texts], seen.rows(wrong.images), seen_mask[wrong.images]
-            )
-            losses["loss_match"] = matching_loss(right, model.match_logits(others))
+            losses["loss_match"] = matching_loss(right, self._wrong(states, mask, seen, seen_mask, wrong, right))
         return losses
+
+    def _wrong(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        seen: SharedTokens,
+        seen_mask: Tensor,
+        wrong: HardNegatives,
+        right: Tensor,
+    ) -> Tensor:
+        """Logits of wrong pairs (M, 2)."""
+        if not len(wrong.texts):
+            return right[:0]
+        texts, images = wrong
+        fused = self.model.first(states[texts], mask[texts], seen.rows(images), seen_mask[images])
+        return self.model.match_logits(fused)
 
     def _words(self, texts: Sequence[str], seen: SharedTokens, seen_mask: Tensor) -> Tensor:
         """The loss of hidden words, in a pass of its own."""

@@ -65,6 +65,7 @@ class XVLMFacts:
             raise InputError(f"arguments must be a dictionary, got {self.arguments!r}")
         if not all(isinstance(token, str) for token in self.vocabulary):
             raise InputError("vocabulary must be texts")
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
         if not isinstance(self.threshold, int | float) or not 0 <= self.threshold <= 1:
             raise InputError(f"threshold must lie in [0, 1], got {self.threshold!r}")
 

@@ -1,0 +1,158 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ovdet.errors import InputError
+from ovdet.xvlm.build import xvlm
+from ovdet.xvlm.config import SwinSizes, plain
+from ovdet.xvlm.positions import resize_relative_positions
+from ovdet.xvlm.recipes import NEW, base_training, carry_over, load_carried
+from ovdet.xvlm.weights import XVLMFacts, save_model
+
+LARGER = SwinSizes(128, 4, 8, (2, 2, 2), (1, 2, 2), 0.0)
+
+
+@pytest.fixture
+def vocabulary_file(tmp_path, vocabulary):
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    return str(tmp_path / "vocab.txt")
+
+
+@pytest.fixture
+def saved(tmp_path, swin_sizes, text_sizes, vocabulary):
+    """Write a checkpoint of a task with random weights; gives its path and its weights."""
+
+    def save(task):
+        torch.manual_seed(len(task))
+        model = xvlm(task, swin_sizes, text_sizes)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+        arguments = model.recipe["arguments"]
+        path = tmp_path / f"{task}.pth"
+        save_model(model, XVLMFacts("xvlm", arguments, vocabulary), path)
+        return str(path), model.state_dict()
+
+    return save
+
+
+def build(task, vocabulary_file, text_sizes, image=LARGER, **more):
+    return base_training(task, vocabulary_file, image=plain(image), text=plain(text_sizes), **more)
+
+
+@pytest.mark.parametrize("task", ["box", "retrieval", "caption"])
+def test_fine_tuning_starts_from_all_of_the_pre_training(task, saved, vocabulary_file, text_sizes):
+    path, source = saved("pretrain")
+    mine = build(task, vocabulary_file, text_sizes, start=path).model.state_dict()
+    tables = 0
+    for name, value in mine.items():
+        if name.endswith("relative_position_bias_table"):
+            stage = int(name.split("layers.")[1][0])
+            expected = resize_relative_positions(source[name], min(4, 128 // (4 << stage)))
+            tables += value.shape != source[name].shape
+        else:
+            expected = source[name]
+        assert torch.equal(value, expected), name
+    assert tables > 0
+
+
+def test_a_decoder_of_answers_starts_from_the_cross_modal_layers(saved, vocabulary_file, text_sizes):
+    path, source = saved("pretrain")
+    mine = build("vqa", vocabulary_file, text_sizes, start=path).model.state_dict()
+    fresh = {
+        name
+        for name in mine
+        if name.startswith("answer") and "cross_attn" in name and ("key" in name or "value" in name)
+    }
+    for name, value in mine.items():
+        if name.startswith("answer_layers") and name not in fresh:
+            assert torch.equal(value, source[name.replace("answer_layers", "fusion")]), name
+    assert torch.equal(mine["answer_embedding.tokens.weight"], source["text_encoder.embedding.tokens.weight"])
+    assert torch.equal(mine["word_head.dense.weight"], source["word_head.dense.weight"])
+    assert fresh and all(float(mine[name].float().std()) < 0.1 for name in fresh)  # BERT's narrow random numbers
+
+
+@pytest.mark.parametrize("task", ["nlvr-pretrain", "nlvr"])
+def test_layers_are_doubled_for_pairs(task, saved, vocabulary_file, text_sizes):
+    path, source = saved("pretrain")
+    mine = build(task, vocabulary_file, text_sizes, start=path).model.state_dict()
+    for place in range(2 * text_sizes.fusion_layers):
+        for part in ("linear1.weight", "cross_attn.query.weight", "cross_attn.key.weight", "norm3.bias"):
+            assert torch.equal(mine[f"fusion.layers.{place}.{part}"], source[f"fusion.layers.{place // 2}.{part}"])
+    assert torch.equal(mine["text_encoder.layers.1.linear1.weight"], source["text_encoder.layers.1.linear1.weight"])
+    if task == "nlvr-pretrain":
+        assert torch.equal(mine["image_projection.weight"], source["space.image.weight"])
+
+
+def test_pairs_that_are_doubled_already_stay_as_they_are(saved, vocabulary_file, text_sizes, swin_sizes):
+    path, source = saved("nlvr-pretrain")
+    mine = build("nlvr", vocabulary_file, text_sizes, swin_sizes, start=path).model.state_dict()
+    for name in mine:
+        assert name.startswith("head.") or torch.equal(mine[name], source[name]), name
+    same = build("nlvr-pretrain", vocabulary_file, text_sizes, swin_sizes, start=path).model.state_dict()
+    assert all(torch.equal(value, source[name]) for name, value in same.items())
+
+
+def test_a_second_box_stage_starts_from_the_first(saved, vocabulary_file, text_sizes, swin_sizes):
+    path, source = saved("box")
+    mine = build("box", vocabulary_file, text_sizes, swin_sizes, start=path).model.state_dict()
+    assert all(torch.equal(value, source[name]) for name, value in mine.items())
+
+
+@pytest.mark.parametrize(("of", "task", "lacks"), [("retrieval", "box", "box_head"), ("box", "retrieval", "space")])
+def test_a_checkpoint_that_cannot_start_a_task(of, task, lacks, saved, vocabulary_file, text_sizes):
+    path, _ = saved(of)
+    with pytest.raises(InputError, match=f"cannot start the task '{task}': it lacks {lacks}"):
+        build(task, vocabulary_file, text_sizes, start=path)
+
+
+def test_shapes_must_fit(swin_sizes, text_sizes):
+    model = xvlm("box", swin_sizes, text_sizes)
+    weights = {name: value for name, value in model.state_dict().items()}
+    weights["box_head.0.weight"] = torch.zeros(3, 3)
+    with pytest.raises(InputError, match=r"it: box_head\.0\.weight is \(3, 3\), the model has"):
+        load_carried(model, weights, "box", "it")
+
+
+def test_pre_training_starts_from_a_swin_and_a_bert(official_state, tmp_path, vocabulary, text_sizes, swin_sizes):
+    state = official_state("pretrain")
+    words = len(state["text_encoder.bert.embeddings.word_embeddings.weight"])
+    text_sizes, vocabulary_file = replace(text_sizes, vocabulary=words), str(tmp_path / "vocab.txt")
+    more_words = [f"word{i}" for i in range(words - len(vocabulary))]
+    (tmp_path / "vocab.txt").write_text("\n".join([*vocabulary, *more_words]) + "\n")
+    swin = {key.removeprefix("vision_encoder."): v for key, v in state.items() if key.startswith("vision_encoder.")}
+    bert = {
+        key.removeprefix("text_encoder.").replace("LayerNorm.weight", "LayerNorm.gamma"): value
+        for key, value in state.items()
+        if key.startswith("text_encoder.") and "crossattention" not in key
+    }
+    torch.save({"model": {**swin, "head.weight": torch.zeros(2, 2)}}, tmp_path / "swin.pth")
+    torch.save({**bert, "bert.pooler.dense.bias": torch.zeros(3)}, tmp_path / "bert.bin")
+    more = {"swin": str(tmp_path / "swin.pth"), "bert": str(tmp_path / "bert.bin")}
+    task = build("pretrain", vocabulary_file, text_sizes, swin_sizes, **more)
+    mine = task.model.state_dict()
+    table = state["text_encoder.bert.embeddings.word_embeddings.weight"]
+    assert torch.equal(mine["text_encoder.embedding.tokens.weight"], table)
+    query = state["text_encoder.bert.encoder.layer.2.attention.self.query.weight"]
+    assert torch.equal(mine["fusion.layers.0.self_attn.in_proj_weight"][: len(query)], query)
+    assert torch.equal(mine["image_encoder.trunk.norm.weight"], state["vision_encoder.norm.weight"])
+    del bert["bert.encoder.layer.0.intermediate.dense.bias"]
+    torch.save(bert, tmp_path / "bert.bin")
+    with pytest.raises(InputError, match=r"it lacks text_encoder\.layers\.0\.linear1\.bias"):
+        build("pretrain", vocabulary_file, text_sizes, swin_sizes, **more)
+
+
+def test_a_vocabulary_of_another_length(vocabulary_file, text_sizes):
+    with pytest.raises(InputError, match="tokens, the model 30522"):
+        base_training("box", vocabulary_file)
+
+
+def test_every_task_says_what_it_learns_anew(swin_sizes, text_sizes):
+    import re
+
+    source = xvlm("pretrain", swin_sizes, text_sizes).state_dict()
+    for task, rule in NEW.items():
+        mine = xvlm(task, swin_sizes, text_sizes).state_dict()
+        missing = [name for name in mine if name not in carry_over(source, mine, task)]
+        assert all(re.match(rule, name) for name in missing) and (task == "pretrain" or bool(missing) == (rule != "$^"))

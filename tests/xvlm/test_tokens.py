@@ -1,0 +1,85 @@
+import warnings
+
+import pytest
+import torch
+
+from ovdet.errors import InputError
+from ovdet.xvlm.small import TowerTokens, shipped_tower
+from ovdet.xvlm.tokens import SentenceTokens, clean_sentence, pad_rows, read_vocabulary
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("A man's hat, (red) -- on/off  left.", "a mans hat red on off left"),
+        ("Two   dogs!! <person> & co; ~50% #1", "two dogs person & co 50% 1"),
+        ('HELLO-world\'s "x" : y', "hello worlds x y"),
+        ("one two three four", "one two three"),
+    ],
+)
+def test_cleaning_follows_the_published_examples(text, cleaned):
+    assert clean_sentence(text, 3 if "three" in text else 30) == cleaned
+    assert clean_sentence(cleaned) == cleaned
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "?!.", "--"])
+def test_a_sentence_without_a_word_is_refused(text, tokens):
+    with pytest.raises(InputError, match="has no word"):
+        tokens([text])
+    with pytest.raises(InputError, match="has no word"):
+        tokens.check(text)
+
+
+def test_sentences_begin_with_cls_and_have_no_end(tokens, vocabulary):
+    ids, mask = tokens(["The RED square", "playing"])
+    named = [[vocabulary[token] for token in row] for row in ids.tolist()]
+    assert named == [["[CLS]", "the", "red", "square"], ["[CLS]", "play", "##ing", "[PAD]"]]
+    assert mask.tolist() == [[True] * 4, [True, True, True, False]]
+
+
+def test_long_sentences_are_cut_and_the_place_is_said(tokens, vocabulary):
+    long = " ".join(["dog"] * 29 + ["cat"] + ["hat"] * 9970)
+    with pytest.warns(UserWarning, match=r"sentence 4 has 10000 words; those after the 30th, '... dog dog cat'"):
+        tokens.check(long, "sentence 4")
+    assert len(tokens.ids(long)) == 31 and vocabulary[tokens.ids(long)[-1]] == "cat"
+    short = SentenceTokens(vocabulary, max_words=30, max_tokens=5)
+    assert len(short.ids(long)) == 5
+
+
+def test_unknown_scripts_are_warned_of_and_known_words_are_not(tokens):
+    with pytest.warns(UserWarning, match="no word that the model knows"):
+        tokens.check("красный квадрат")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokens.check("the red квадрат")
+
+
+def test_rows_are_padded_to_the_longest():
+    ids, mask = pad_rows([[3], [], [4, 5]], -100)
+    assert ids.tolist() == [[3, -100], [-100, -100], [4, 5]]
+    assert mask.tolist() == [[True, False], [False, False], [True, True]]
+    assert pad_rows([], 0)[0].shape == (0, 1)
+
+
+def test_vocabularies_are_read_from_a_file(tmp_path, vocabulary):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    assert read_vocabulary(path) == vocabulary
+    path.write_text("a\nb\n")
+    with pytest.raises(InputError, match="no BERT vocabulary"):
+        read_vocabulary(path)
+    with pytest.raises(InputError, match="cannot read"):
+        read_vocabulary(tmp_path / "none.txt")
+    with pytest.raises(InputError, match="no BERT vocabulary"):
+        SentenceTokens(["a", "b"])
+    with pytest.raises(InputError):
+        SentenceTokens(vocabulary, max_words=0)
+
+
+def test_the_towers_tokens_are_those_of_the_tower():
+    tower, own = shipped_tower(), TowerTokens()
+    texts = ["a red cat", "the “large” dog’s café"]
+    ids, mask = own(texts)
+    expected, expected_mask = tower.tokenize(["a red cat", "the large dogs café"])
+    assert torch.equal(ids, expected) and torch.equal(mask, expected_mask)
+    assert own.pieces("a cat") == own.ids("a cat")[1:-1]
