@@ -2,7 +2,8 @@
 
 python tools/train.py configs/vild/stickers_shipped.py
 As stickers_75_25_ensemble.py, but the trunk and the text head's projection start from the teacher's
-(configs/vlm/sticker_clip.py), which saw crops of all names, though never a box; and it trains longer.
+(configs/vlm/sticker_clip.py), which saw crops of all names, though never a box; a quarter of the drawings are redrawn
+in other manners, for artists never seen; and it trains longer.
 Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
 """
 
@@ -24,6 +25,7 @@ model = dict(
     trunk_checkpoint="work_dirs/sticker_clip/iter_11000.pth",
     with_projection=True,
 )
+train_dataloader["dataset"].update(restyle_share=0.25)
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
     dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=1e-5),

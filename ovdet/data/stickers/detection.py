@@ -44,6 +44,7 @@ class StickerDetectionScenes(Dataset):
         base_only: novel things are drawn, but not annotated.
         pack: folder of the sprites; None reads the environment.
         side: of the pictures, in pixels.
+        restyle_share: how often a thing is redrawn in another manner; for training alone.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class StickerDetectionScenes(Dataset):
         base_only: bool = False,
         pack: str | Path | None = None,
         side: int = 256,
+        restyle_share: float = 0.0,
     ) -> None:
         if length < 1:
             raise InputError(f"length must be at least 1, got {length}")
-        world = open_world(split, stream, styles, pack, side)
+        world = open_world(split, stream, styles, pack, side, restyle_share)
         self.length = length
         self.scenes = StickerScenes(world, ENDLESS, seed, stream=stream, base_only=base_only, texts=False)
         self.metainfo = self._describe()
