@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ovdet.cli.terminal import BAD_INPUT, FAULT, INTERRUPTED, OutputClosed, logs_to_stderr, say_error
+from ovdet.cli.terminal import BAD_INPUT, FAULT, INTERRUPTED, OutputClosed, logs_to_stderr, point_at_nothing, say_error
 from ovdet.errors import OvdetError
 from ovdet.version import __version__
 
@@ -96,6 +96,9 @@ def guarded(verb: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
         say_error("interrupted")
         return INTERRUPTED
     except OutputClosed:  # the reader of the pipe has gone, as with `| head`
+        return 0
+    except BrokenPipeError:
+        point_at_nothing(sys.stdout)
         return 0
     except OvdetError as error:
         say_error(str(error), error)

@@ -94,10 +94,10 @@ def write_json_line(record: dict[str, Any], stream: TextIO) -> None:
         stream.write(json.dumps(record) + "\n")
         stream.flush()
     except BrokenPipeError as error:
-        _point_at_nothing(stream)
+        point_at_nothing(stream)
         raise OutputClosed from error
     except OSError as error:
-        _point_at_nothing(stream)
+        point_at_nothing(stream)
         raise OutputFailed(str(write_problem("to standard output", error))) from error
 
 
@@ -135,7 +135,7 @@ def gentle_interrupt(message: str) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def _point_at_nothing(stream: TextIO) -> None:
+def point_at_nothing(stream: TextIO) -> None:
     """Let what the stream still buffers go nowhere, or Python would fail on it again when it exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -58,3 +58,13 @@ def test_the_module_runs_without_torch_for_its_help():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, text=True, capture_output=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) is False
+
+
+def test_a_table_whose_reader_goes_away_is_no_fault(run_ovdet, monkeypatch):
+    def gone(arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ovdet.cli.models.main", gone)
+    monkeypatch.setattr("ovdet.cli.point_at_nothing", lambda stream: None)
+    outcome = run_ovdet("models")
+    assert outcome.code == 0 and outcome.err == ""
