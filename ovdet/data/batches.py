@@ -14,6 +14,7 @@ Samples for evaluation have more:
     size_hw             of the original picture, in pixels
     tags                list of N tuples of words that an evaluator counts by, such as ("testA",)
     things_xyxy         (M, 4) float32: all that could be meant, pixels of the original picture (where it is known)
+    references          list of captions as people said them (of pictures with captions)
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def collate_texts(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         texts: N strings.
         image_index: (N,) int64, the picture that a text belongs to.
         boxes_cxcywh_norm: (N, 4) float32; is_image: (N,) bool; image_ids: (B,) int64.
-        Of samples for evaluation also boxes_xyxy (N, 4), size_hw (B, 2), tags (N tuples) and things_xyxy (B tensors).
+        Of samples for evaluation also boxes_xyxy (N, 4), size_hw (B, 2), tags (N tuples), things_xyxy (B tensors) and
+        references (B lists).
     """
     counts = torch.tensor([len(sample["texts"]) for sample in samples])
     batch: dict[str, Any] = {
@@ -56,8 +58,9 @@ def collate_texts(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch["boxes_xyxy"] = torch.cat([sample["boxes_xyxy"] for sample in samples])
         batch["size_hw"] = torch.tensor([tuple(sample["size_hw"]) for sample in samples])
         batch["tags"] = [tag for sample in samples for tag in sample["tags"]]
-    if all("things_xyxy" in sample for sample in samples):
-        batch["things_xyxy"] = [sample["things_xyxy"] for sample in samples]
+    for key in ("things_xyxy", "references"):
+        if all(key in sample for sample in samples):
+            batch[key] = [sample[key] for sample in samples]
     return batch
 
 
@@ -76,43 +79,45 @@ def choose_texts(batch: dict[str, Any], chosen: Sequence[int] | np.ndarray) -> d
     return result
 
 
-class FixedTexts:
-    """Collates pictures and draws exactly `texts` of their texts, so that every rank computes as much.
+class EndlessDataset(IterableDataset):
+    """A stream without an end. mmengine asks for a length where a schedule is built; no run reaches this one."""
+
+    def __len__(self) -> int:
+        return 2**31 - 1
+
+
+def fixed_texts(samples: Sequence[Mapping[str, Any]], texts: int, seed: int = 0) -> dict[str, Any]:
+    """A batch of pictures and exactly so many of their texts, so that every rank computes as much.
 
     X-VLM takes up to 48 pictures of at most 5 texts and draws 128 of the texts without replacement; a picture whose
     texts are not drawn is encoded all the same. Where there are too few texts, some are drawn twice.
 
     Args:
+        samples: see the head of this file.
         texts: number to draw.
-        seed: of the draws, together with what the samples' `draw` says.
+        seed: of the draw, together with what the first sample's "draw" says.
+
+    Raises:
+        InputError: there is no text, or none is asked for.
     """
-
-    def __init__(self, texts: int, seed: int = 0) -> None:
-        if texts < 1:
-            raise InputError(f"a batch needs at least one text, got texts={texts}")
-        self.texts, self.seed = texts, seed
-
-    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Collate; see `collate_texts`."""
-        batch = collate_texts(samples)
-        found = len(batch["texts"])
-        if not found:
-            raise InputError(f"none of {len(samples)} pictures has a text; is max_regions above 0?")
-        rng = np.random.default_rng((self.seed, int(samples[0].get("draw", 0)), found))
-        chosen = rng.permutation(found)[: self.texts]
-        if found < self.texts:
-            missing = self.texts - found
-            _LOG.warning("%d pictures have %d texts only; %d are repeated", len(samples), found, missing)
-            chosen = np.concatenate([chosen, rng.choice(found, self.texts - found)])
-        return choose_texts(batch, chosen)
+    batch = collate_texts(samples)
+    found = len(batch["texts"])
+    if not found or texts < 1:
+        raise InputError(f"{texts} texts are to be drawn from {len(samples)} pictures that have {found}")
+    rng = np.random.default_rng((seed, int(samples[0].get("draw", 0)), found))
+    chosen = rng.permutation(found)[:texts]
+    if found < texts:
+        _LOG.warning("%d pictures have %d texts only; %d are repeated", len(samples), found, texts - found)
+        chosen = np.concatenate([chosen, rng.choice(found, texts - found)])
+    return choose_texts(batch, chosen)
 
 
-class TwoGrains(IterableDataset):
+class TwoGrains(EndlessDataset):
     """Batches of X-VLM's pre-training: each step has pictures with captions, a share of the steps regions as well.
 
     A step is `{"images": batch, "regions": batch or None}`. Whether it has regions is drawn from the seed and the
-    number of the step alone, so that all ranks take the same turn. Use it with `batch_size=None`; with W workers, step
-    i comes from worker i mod W.
+    number of the step alone, so that all ranks take the same turn. Use it with `batch_size=1` and `only_one`; with W
+    workers, step i comes from worker i mod W.
 
     Args:
         images: endless samples with captions.
@@ -138,8 +143,7 @@ class TwoGrains(IterableDataset):
             raise InputError(f"region_share must be between 0 and 1, got {region_share}")
         self.images, self.regions = images, regions
         self.image_batch, self.region_pictures = image_batch, region_pictures
-        self.region_share, self.seed = region_share, seed
-        self.draw_regions = FixedTexts(region_texts, seed)
+        self.region_texts, self.region_share, self.seed = region_texts, region_share, seed
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
@@ -148,9 +152,16 @@ class TwoGrains(IterableDataset):
         while True:
             batch = {"images": collate_texts([next(images) for _ in range(self.image_batch)]), "regions": None}
             if takes_regions(self.seed, step, self.region_share):
-                batch["regions"] = self.draw_regions([next(regions) for _ in range(self.region_pictures)])
+                some = [next(regions) for _ in range(self.region_pictures)]
+                batch["regions"] = fixed_texts(some, self.region_texts, self.seed)
             yield batch
             step += stride
+
+
+def only_one(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Collate what is a batch already: for loaders with `batch_size=1`, as mmengine wants one."""
+    (batch,) = batches
+    return batch
 
 
 def takes_regions(seed: int, step: int, share: float) -> bool:

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset
 
 from ovdet.data.augment import ALL_OPERATIONS, RandAugment
-from ovdet.data.batches import WHOLE_PICTURE
+from ovdet.data.batches import WHOLE_PICTURE, EndlessDataset
 from ovdet.data.records import Broken, BrokenSamples, Record, Share, Source, endless, open_picture
 from ovdet.data.texts import clean_caption, join_pieces
 from ovdet.data.views import Augmentation, SideWords, check_side_words, crop_anywhere, mirror, to_tensor
 from ovdet.errors import InputError
 
 
-class CaptionedPictures(IterableDataset):
+class CaptionedPictures(EndlessDataset):
     """Endless samples of one picture and one caption; their form is that of `ovdet.data.batches`.
 
     A part of 20 to 100 % of the picture, mirrored by chance, resized to a square and augmented, as published.

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset
 
 from ovdet.data.augment import RandAugment
-from ovdet.data.batches import WHOLE_PICTURE
+from ovdet.data.batches import WHOLE_PICTURE, EndlessDataset
 from ovdet.data.captions import choose_text, sample_generator
 from ovdet.data.records import Broken, BrokenSamples, Record, Source, endless, open_picture
 from ovdet.data.texts import clean_caption, join_pieces, swap_sides
@@ -23,7 +22,7 @@ from ovdet.data.views import Augmentation, SideWords, View, check_side_words, cr
 from ovdet.errors import InputError
 
 
-class RegionTexts(IterableDataset):
+class RegionTexts(EndlessDataset):
     """Endless samples of one picture and up to `max_regions` of its texts; their form is that of `ovdet.data.batches`.
 
     As published: a part of the picture that holds one region whole, mirrored by chance, resized to a square without

@@ -24,13 +24,14 @@ def write_result(path: str | Path, metrics: dict[str, float], report: dict[str, 
     Args:
         path: of the file.
         metrics: name -> number.
-        report: "per_class" and "protocol" of the evaluator.
+        report: "per_class", "protocol" and "evaluator" (who counted) of the evaluator; all may be missing.
         stamp: what only the tool knows: command, config, checkpoint, vocabulary.
 
     Raises:
         InputError: the file cannot be written.
     """
-    software = {"ovdet": __version__, "evaluator": f"pycocotools {version('pycocotools')}"}
+    evaluator = report.get("evaluator", f"pycocotools {version('pycocotools')}")
+    software = {"ovdet": __version__, "evaluator": evaluator}
     content = {
         "metrics": metrics,
         "per_class": report.get("per_class", []),

@@ -37,8 +37,9 @@ class SentenceTraining(BaseModel):
 
 
 class TwoGrainLoop(ResumableIterLoop):
-    """Takes steps of `ovdet.data.batches.TwoGrains`: a full optimiser step on regions, if there are any, then another
-    on pictures; schedules advance once. As published for X-VLM's pre-training.
+    """Takes steps of `ovdet.data.batches.TwoGrains`, as published for X-VLM's pre-training.
+
+    Each is a full optimiser step on regions, if there are any, then another on pictures; schedules advance once.
     """
 
     def run_iter(self, data_batch: Mapping[str, Any]) -> None:

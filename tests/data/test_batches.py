@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from ovdet.data.batches import FixedTexts, TwoGrains, choose_texts, collate_texts, takes_regions
+from ovdet.data.batches import TwoGrains, choose_texts, collate_texts, fixed_texts, only_one, takes_regions
 from ovdet.errors import InputError
 
 
@@ -48,25 +48,25 @@ def test_what_evaluation_needs_comes_along():
 
 def test_exactly_so_many_texts_without_repeats():
     samples = [sample_of(i, 5) for i in range(6)]
-    batch = FixedTexts(20)(samples)
+    batch = fixed_texts(samples, 20)
     assert len(set(batch["texts"])) == 20 and batch["images"].shape[0] == 6 and belongs(batch)
-    assert FixedTexts(20)(samples)["texts"] == batch["texts"] != FixedTexts(20, seed=1)(samples)["texts"]
+    assert fixed_texts(samples, 20)["texts"] == batch["texts"] != fixed_texts(samples, 20, seed=1)["texts"]
 
 
 def test_every_text_is_drawn_equally_often():
     counts = Counter()
     for draw in range(300):
         samples = [sample_of(0, 3, draw=draw), sample_of(1, 5)]
-        counts.update(FixedTexts(4)(samples)["texts"])
+        counts.update(fixed_texts(samples, 4)["texts"])
     assert len(counts) == 8 and all(abs(n - 150) < 45 for n in counts.values())  # 5 sigma of binomial(300, 1/2)
 
 
 def test_too_few_texts_are_repeated_and_said(caplog):
-    batch = FixedTexts(7)([sample_of(1, 2), sample_of(2, 1)])
+    batch = fixed_texts([sample_of(1, 2), sample_of(2, 1)], 7)
     assert set(batch["texts"]) == {"1-0", "1-1", "2-0"} and len(batch["texts"]) == 7 and belongs(batch)
     assert "3 texts only; 4 are repeated" in caplog.text
-    with pytest.raises(InputError, match="none of 1 pictures"):
-        FixedTexts(7)([sample_of(1, 0)])
+    with pytest.raises(InputError, match="7 texts are to be drawn from 1 pictures that have 0"):
+        fixed_texts([sample_of(1, 0)], 7)
 
 
 class Endless(IterableDataset):
@@ -80,7 +80,7 @@ class Endless(IterableDataset):
 def test_steps_have_regions_by_turns_that_do_not_depend_on_the_rank_or_worker():
     grains = TwoGrains(Endless(1), Endless(3), image_batch=4, region_pictures=2, region_texts=5, seed=3)
     alone = [step["regions"] is not None for step in islice(iter(grains), 40)]
-    loader = DataLoader(grains, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    loader = DataLoader(grains, batch_size=1, collate_fn=only_one, num_workers=2, multiprocessing_context="fork")
     assert [step["regions"] is not None for step in islice(iter(loader), 40)] == alone
     assert alone == [takes_regions(3, step, 0.5) for step in range(40)] and 8 < sum(alone) < 32
     step = next(step for step in iter(grains) if step["regions"])

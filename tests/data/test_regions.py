@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
-from ovdet.data.batches import FixedTexts
+from ovdet.data.batches import fixed_texts
 from ovdet.data.records import BrokenSamples, LineFiles, Record
 from ovdet.data.regions import RegionTexts, element_boxes
 from ovdet.errors import InputError
@@ -141,7 +141,7 @@ def test_boxes_are_cut_to_whole_pixels():
 
 def test_regions_make_batches_of_a_fixed_size(make):
     data = iter(make({"caption": "all"}))
-    batch = FixedTexts(20)([next(data) for _ in range(8)])
+    batch = fixed_texts([next(data) for _ in range(8)], 20)
     assert (
         len(batch["texts"]) == 20 and batch["images"].shape == (8, 3, 64, 64) and batch["images"].dtype == torch.uint8
     )
