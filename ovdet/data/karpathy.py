@@ -210,11 +210,17 @@ class CaptionTest(Dataset):
 
 
 def karpathy_training(
-    file: str, picture_root: str, *, splits: Sequence[str] = ("train", "restval"), verify: bool = True, **more: Any
+    file: str,
+    picture_root: str,
+    *,
+    splits: Sequence[str] = ("train", "restval"),
+    seed: int = 0,
+    verify: bool = True,
+    **more: Any,
 ) -> CaptionTraining:
     """`CaptionTraining` on some splits of Karpathy's file: what a config names."""
     pictures = [one for one in read_karpathy(file, verify=verify) if one.split in splits]
-    return CaptionTraining(pictures, picture_root, **more)
+    return CaptionTraining(pictures, picture_root, seed=seed, **more)
 
 
 def karpathy_test(

@@ -154,11 +154,13 @@ def collate_pairs(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def pair_lists(files: Sequence[str], picture_root: str, **more: Any) -> PairData:
+def pair_lists(files: Sequence[str], picture_root: str, seed: int = 0, **more: Any) -> PairData:
     """`PairData` on lists: what a config names."""
-    return PairData(read_pair_lists(files), picture_root, name=", ".join(Path(f).stem for f in files), **more)
+    return PairData(
+        read_pair_lists(files), picture_root, seed=seed, name=", ".join(Path(f).stem for f in files), **more
+    )
 
 
-def nlvr2_pairs(file: str, picture_root: str, *, verify: bool = True, **more: Any) -> PairData:
+def nlvr2_pairs(file: str, picture_root: str, *, seed: int = 0, verify: bool = True, **more: Any) -> PairData:
     """`PairData` on an official file: what a config names."""
-    return PairData(read_nlvr2(file, verify=verify), picture_root, name=f"NLVR2 {Path(file).stem}", **more)
+    return PairData(read_nlvr2(file, verify=verify), picture_root, seed=seed, name=f"NLVR2 {Path(file).stem}", **more)

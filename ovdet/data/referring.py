@@ -149,12 +149,13 @@ def refcoco_training(
     picture_root: str,
     *,
     splits: Sequence[str] = ("train",),
+    seed: int = 0,
     verify: bool = True,
     **more: Any,
 ) -> ReferralTraining:
     """`ReferralTraining` on some splits of an official data set: what a config names."""
     found = [one for one in read_refcoco(root, name, division, verify=verify) if one.split in splits]
-    return ReferralTraining(found, picture_root, **more)
+    return ReferralTraining(found, picture_root, seed=seed, **more)
 
 
 def refcoco_test(

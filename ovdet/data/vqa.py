@@ -238,9 +238,11 @@ def collate_questions(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def question_lists_training(files: Sequence[str], roots: Mapping[str, str], **more: Any) -> QuestionTraining:
+def question_lists_training(
+    files: Sequence[str], roots: Mapping[str, str], seed: int = 0, **more: Any
+) -> QuestionTraining:
     """`QuestionTraining` on lists: what a config names."""
-    return QuestionTraining(read_question_lists(files), roots, **more)
+    return QuestionTraining(read_question_lists(files), roots, seed=seed, **more)
 
 
 def question_lists_test(files: Sequence[str], picture_root: str, **more: Any) -> QuestionTest:

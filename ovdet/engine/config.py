@@ -74,7 +74,7 @@ def apply_seed(config: Config, seed: int | None = None) -> None:
     config.randomness = randomness
     loader = config.get("train_dataloader")
     for part in ("sampler", "dataset") if loader else ():
-        if "seed" in _parameters(loader[part].get("type")):
+        if "seed" in _parameters((loader.get(part) or {}).get("type")):
             loader[part]["seed"] = randomness["seed"]
 
 

@@ -1,0 +1,73 @@
+"""X-VLM base on VQAv2 at 480 pixels, with Visual Genome's questions.   tools/dist_train.sh configs/xvlm/vqa_480.py 8
+
+Official README: half a point more than at 384 pixels (a comment of the official code).
+Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+"""
+
+from mmengine.config import read_base
+from mmengine.dataset import DefaultSampler
+from mmengine.optim import LinearLR, OptimWrapper
+from torch.optim import AdamW
+
+from ovdet.data.sampling import SeededSampler
+from ovdet.data.vqa import collate_questions, question_lists_test, question_lists_training
+from ovdet.engine.sentences import ByName, SentenceTraining
+from ovdet.metrics.sentence_evaluators import QuestionMetric
+from ovdet.xvlm.recipes import base_training
+
+with read_base():
+    from .._base_.sentences import *
+
+pass_length = (443757 + 214354) // 192  # and Visual Genome's questions, whose number depends on your file
+steps, warm_up = 10 * pass_length, pass_length
+
+model = dict(
+    type=SentenceTraining,
+    task=dict(
+        type=base_training,
+        task="vqa",
+        vocabulary=vocabulary,
+        image_size=480,
+        max_words=50,
+        max_tokens=40,
+        answers="data/vqa/answer_list.json",
+        k=128,
+        start="data/xvlm/16m_base.pth",
+    ),
+)
+train_dataloader = dict(
+    batch_size=24,
+    collate_fn=dict(type=collate_questions),
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=SeededSampler, seed=0),
+    dataset=dict(
+        type=question_lists_training,
+        files=["data/vqa/vqa_train.json", "data/vqa/vqa_val.json", "data/vqa/vg_qa.json"],
+        roots=dict(vqa="data/coco", vg="data/visualgenome"),
+        side=480,
+    ),
+)
+val_dataloader = dict(
+    batch_size=32,
+    collate_fn=dict(type=collate_questions),
+    num_workers=4,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=question_lists_test, files=["data/vqa/vqa_test.json"], picture_root="data/coco", side=480),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type=QuestionMetric, out="work_dirs/vqa_answers.json")
+test_evaluator = val_evaluator
+optim_wrapper = dict(
+    type=OptimWrapper,
+    constructor=ByName,
+    optimizer=dict(type=AdamW, lr=5e-5, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
+    paramwise_cfg=dict(
+        no_decay=no_decay, faster=[r"answer_layers\.layers\.\d+\.cross_attn\.(key|value)\."], lr_mult=2.0
+    ),
+)
+param_scheduler = [
+    dict(type=LinearLR, start_factor=1e-6, by_epoch=False, begin=0, end=warm_up + 1),
+    dict(type=LinearLR, start_factor=1.0, end_factor=0.0, by_epoch=False, begin=warm_up, end=steps + 1),
+]
+train_cfg.update(max_iters=steps, val_interval=steps // 10)

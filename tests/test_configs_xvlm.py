@@ -1,0 +1,281 @@
+"""X-VLM's configs: each has the published schedule, and trains and is tested in small through its own pipeline."""
+
+import base64
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
+from PIL import Image
+from torch.utils.data import default_collate
+
+from ovdet.data.sampling import Draw
+from ovdet.engine.config import load_config
+from ovdet.engine.hooks import build_from
+from ovdet.metrics import captions
+
+PATHS = sorted((Path(__file__).parents[1] / "configs" / "xvlm").glob("[!_]*.py"))
+PUBLISHED = {
+    "pretrain_4m": (1e-4, 204795, 2500),
+    "pretrain_16m": (1e-4, 200640, 2500),
+    "refcoco_plus_box_stage1": (3e-5, 3320, 332),
+    "refcoco_plus_box": (3e-5, 7510, 751),
+    "refcoco_plus_weak": (2e-5, 3755, 375),
+    "retrieval_coco": (3e-5, 35420, 3542),
+    "retrieval_flickr30k": (3e-5, 9060, 906),
+    "vqa": (5e-5, None, None),
+    "vqa_480": (5e-5, None, None),
+    "nlvr2_stage1": (3e-5, 9990, 999),
+    "nlvr2": (3e-5, 10790, 1079),
+    "caption_stage1": (3e-5, 9990, 999),
+    "caption": (1e-5, 11065, 1106),
+}
+"""Learning rate, steps, warm-up: specifications of the official configurations; batches are dropped where cut short."""
+
+WORDS = "a red blue thing is it yes no left right of picture the two dog".split()
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+SIDE = 64
+IMAGE = dict(kind="swin", image_size=SIDE, window=2, width=8, depths=[2, 2, 2], heads=[1, 2, 2], drop_path=0.0)
+TEXT = dict(
+    vocabulary=len(VOCABULARY), width=32, heads=4, hidden=64, positions=64, text_layers=2, fusion_layers=2, dropout=0.0
+)
+TRAIN, TEST = ("train_dataloader", "val_dataloader")
+
+
+def configs(*, tested=False):
+    names = [path.stem for path in PATHS]
+    return [name for name in names if not tested or "val_dataloader" in load_config(path_of(name))]
+
+
+def path_of(name):
+    return next(path for path in PATHS if path.stem == name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Tiny data in every layout that the configs read."""
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for number in range(4):
+        picture = Image.fromarray(generator.integers(0, 256, (50, 70, 3), dtype=np.uint8))
+        picture.save(root / f"{number}.png")
+    (root / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    binary = [base64.b64encode((root / f"{number}.png").read_bytes()).decode() for number in range(4)]
+    rows = [{"caption": ["a red thing", "it is blue"], "binary": one} for one in binary]
+    (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    elements = [
+        {"caption": f"the {word} dog", "bb": [5 * i, 4 * i, 30, 20]} for i, word in enumerate(("red", "blue", "two"))
+    ]
+    rows = [{"elems": elements, "binary": one} for one in binary]
+    (root / "regions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_refcoco(root)
+    said = [{"raw": "A red thing."}, {"raw": "The dog is blue."}]
+    images = [
+        {"filename": f"{n}.png", "imgid": n, "split": "train" if n < 3 else "test", "sentences": said} for n in range(4)
+    ]
+    (root / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    questions = [{"question": "Is it red?", "answer": ["yes"] * 6 + ["no"] * 4, "image": f"{n}.png", "question_id": n,
+                  "dataset": "vg" if n else "vqa"} for n in range(3)]  # fmt: skip
+    (root / "questions.json").write_text(json.dumps(questions))
+    pairs = [{"sentence": "two dog", "images": ["0.png", "1.png"], "label": label} for label in ("True", "False")]
+    (root / "pairs.json").write_text(json.dumps(pairs))
+    return root
+
+
+def write_refcoco(root):
+    rows, boxes = [], []
+    for number, split in enumerate(("train", "train", "val", "testB")):
+        sentences = [{"raw": "x", "sent": "the red thing", "sent_id": number, "tokens": []}]
+        rows.append({"ref_id": number, "ann_id": number, "category_id": 1, "image_id": number, "split": split,
+                     "file_name": "", "sent_ids": [number], "sentences": sentences})  # fmt: skip
+        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [10, 5, 30, 20]})
+    images = [{"id": n, "file_name": f"{n}.png", "height": 50, "width": 70} for n in range(4)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    (root / "refcoco+").mkdir()
+    (root / "refcoco+" / "refs(unc).p").write_bytes(pickle.dumps(rows, 2))
+    (root / "refcoco+" / "instances.json").write_text(json.dumps(content))
+
+
+def shrink(config, folder):
+    """The same recipe on tiny models and data; all that is of files and sizes, and nothing else, is replaced."""
+    task = config.model.task
+    for key in ("start", "swin", "bert"):
+        task.pop(key, None)
+    task.update(vocabulary=str(folder / "vocab.txt"), image={**IMAGE}, text={**TEXT})
+    if "answers" in task:
+        (folder / "answers.json").write_text('["yes", "no"]')
+        task.answers = str(folder / "answers.json")
+    for loader in (TRAIN, TEST):
+        if loader in config:
+            config[loader].batch_size = min(config[loader].batch_size, 4)
+            replace_files(config[loader].dataset, folder)
+    if "texts" in config.train_dataloader.collate_fn:
+        config.train_dataloader.collate_fn.texts = 5
+
+
+def replace_files(dataset, folder):
+    dataset.side = SIDE
+    files = {
+        "images": [str(folder / "captions.jsonl")],
+        "regions": [str(folder / "regions.jsonl")],
+        "root": str(folder),
+        "picture_root": str(folder),
+        "roots": dict(vqa=str(folder), vg=str(folder)),
+    }
+    for key, value in files.items():
+        if key in dataset:
+            dataset[key] = value
+    name = dataset.type.__name__
+    if "files" in dataset:
+        kind = "regions" if name == "region_texts" else "captions" if name == "captioned_pictures" else "questions"
+        dataset.files = [str(folder / f"{kind}.{'json' if kind == 'questions' else 'jsonl'}")]
+    if "file" in dataset:
+        dataset.file = str(folder / ("pairs.jsonl" if name == "nlvr2_pairs" else "dataset_coco.json"))
+    if name in ("refcoco_training", "refcoco_test", "karpathy_training", "karpathy_test", "nlvr2_pairs"):
+        dataset.verify = False
+    if name == "pretraining_steps":
+        dataset.update(image_batch=4, region_pictures=3, region_texts_drawn=6)
+
+
+@pytest.fixture(autouse=True)
+def pairs_in_the_official_layout(folder):
+    rows = [
+        {"identifier": f"dev-{n}-0-0", "sentence": "two dog", "label": label}
+        for n, label in enumerate(("True", "False"))
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "dev").mkdir(exist_ok=True)
+    for n in range(2):
+        for side in range(2):
+            (folder / "dev" / f"dev-{n}-0-img{side}.png").write_bytes((folder / f"{n}.png").read_bytes())
+
+
+def samples_of(dataset, count):
+    if hasattr(dataset, "__getitem__"):
+        try:
+            return [dataset[Draw(index % len(dataset), index)] for index in range(count)]
+        except NotImplementedError:
+            pass
+    stream = iter(dataset)
+    return [next(stream) for _ in range(count)]
+
+
+def collate(loader, samples):
+    function = loader.collate_fn["type"] if "collate_fn" in loader else default_collate
+    return function(samples, **{key: value for key, value in loader.collate_fn.items() if key != "type"})
+
+
+def test_every_published_recipe_is_here():
+    assert {path.stem for path in PATHS} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_schedule(name):
+    """Linear from 0 over the warm-up, then linear to 0: as the official code's rule says, at some steps."""
+    rate, steps, warm_up = PUBLISHED[name]
+    config = load_config(path_of(name))
+    steps, warm_up = steps or config.steps, warm_up or config.warm_up
+    assert config.train_cfg.max_iters == config.steps == steps and config.warm_up == warm_up
+    assert config.optim_wrapper.optimizer.lr == rate and config.optim_wrapper.optimizer.weight_decay == 0.01
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    schedulers = [PARAM_SCHEDULERS.build({**one, "optimizer": optimiser}) for one in config.param_scheduler]
+    wanted = {0, 1, warm_up // 2, warm_up, warm_up + 1, min(2 * warm_up, 6000)}
+    for step in range(max(wanted) + 1):
+        if step in wanted:
+            factor = step / warm_up if step < warm_up else (steps - step) / (steps - warm_up)
+            assert optimiser.param_groups[0]["lr"] == pytest.approx(rate * factor, abs=rate * 2e-6)
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_parts_build_and_the_config_can_be_dumped(name, tmp_path):
+    config = load_config(path_of(name))
+    for hook in config.custom_hooks:
+        HOOKS.build(hook)
+    for key, hook in config.default_hooks.items():
+        HOOKS.build({**hook, "out_dir": str(tmp_path)} if key == "checkpoint" else hook)
+    if "val_evaluator" in config:
+        METRICS.build(config.val_evaluator)
+        assert config.test_dataloader == config.val_dataloader
+    config.dump(tmp_path / "dumped.py")
+    again = load_config(tmp_path / "dumped.py")
+    assert again.model.task.task == config.model.task.task and again.steps == config.steps
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_one_training_step(name, folder):
+    torch.manual_seed(0)
+    config = load_config(path_of(name))
+    shrink(config, folder)
+    model = MODELS.build(config.model)
+    optimiser = build_optim_wrapper(model, {**config.optim_wrapper, "type": "OptimWrapper"})
+    loader = config.train_dataloader
+    batch = collate(loader, samples_of(build_from(loader.dataset), loader.batch_size))
+    batches = [one for one in batch.values() if one is not None] if "regions" in batch else [batch]
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    for one in batches:
+        for key in ("image_ids", "boxes_xyxy", "size_hw", "tags"):
+            assert key != "tags" or key not in one, "training batches have nothing of evaluation"
+        numbers = model.train_step(one, optimiser)
+        assert all(torch.isfinite(torch.as_tensor(value)).all() for value in numbers.values()), numbers
+    moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
+    assert any("image_encoder" in key for key in moved) and any("text_encoder" in key for key in moved)
+
+
+@pytest.mark.parametrize("name", configs(tested=True))
+def test_one_evaluation(name, folder, monkeypatch, tmp_path):
+    if name == "caption":
+        pytest.importorskip("pycocoevalcap")
+        monkeypatch.setattr(captions, "find_java", lambda: False)
+    torch.manual_seed(0)
+    config = load_config(path_of(name))
+    shrink(config, folder)
+    if "out" in config.val_evaluator:
+        config.val_evaluator.out = str(tmp_path / "answers.json")
+    model = MODELS.build(config.model).eval()
+    dataset = DATASETS.build(config.val_dataloader.dataset)
+    metric = METRICS.build(config.val_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    batch = collate(config.val_dataloader, [dataset[index] for index in range(len(dataset))])
+    with torch.no_grad():
+        metric.process(batch, model(mode="predict", **batch))
+    numbers = metric.evaluate(size=len(dataset))
+    assert numbers and all(np.isfinite(value) for value in numbers.values())
+    assert metric.report["protocol"]["dataset"] == dataset.metainfo["dataset"]
+    assert len(metric.report["protocol"]["split_sha256"]) == 64
+    if name == "refcoco_plus_box":
+        assert {key.split("/")[1].split("_")[0] for key in numbers} == {"all", "val", "testB"}
+
+
+def test_what_is_decayed_and_what_learns_faster(folder):
+    """The official rule by names: no bias, table of positions or norm is decayed, but those of the heads are."""
+    config = load_config(path_of("pretrain_4m"))
+    shrink(config, folder)
+    model = MODELS.build(config.model)
+    groups = build_optim_wrapper(model, {**config.optim_wrapper, "type": "OptimWrapper"}).optimizer.param_groups
+    names = {parameter: name.removeprefix("task.model.") for name, parameter in model.named_parameters()}
+    found = {names[p]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    slow, fast = 1e-4, 2e-4
+    expected = {
+        "image_encoder.trunk.layers.0.blocks.0.attn.qkv.weight": (slow, 0.01),
+        "image_encoder.trunk.layers.0.blocks.0.attn.relative_position_bias_table": (slow, 0),
+        "image_encoder.trunk.layers.0.blocks.0.norm1.weight": (slow, 0),
+        "image_encoder.trunk.norm.weight": (slow, 0),
+        "text_encoder.embedding.norm.weight": (slow, 0),
+        "text_encoder.layers.0.self_attn.in_proj_bias": (slow, 0),
+        "fusion.layers.0.cross_attn.key.weight": (fast, 0.01),
+        "fusion.layers.0.cross_attn.key.bias": (fast, 0),
+        "fusion.layers.0.norm2.weight": (fast, 0),
+        "fusion.layers.0.norm1.weight": (slow, 0),
+        "match_head.1.weight": (fast, 0.01),
+        "box_head.1.weight": (fast, 0.01),
+        "space.temperature": (fast, 0.01),
+        "space.image.bias": (fast, 0),
+        "word_head.dense.weight": (slow, 0.01),
+    }
+    assert {name: found[name] for name in expected} == expected and len(found) == len(names)
