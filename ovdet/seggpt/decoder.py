@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BAND_BYTES = 24 << 20
+BAND_BYTES = 12 << 20
 """Of the pixel features that may exist at a time in one copy, without gradients."""
 
 
@@ -28,39 +30,44 @@ class PixelDecoder(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)  # over the channels of each pixel
         self.head = nn.Conv2d(channels, 3, 1)
 
-    def forward(self, tokens: Tensor, above: Tensor | None = None) -> Tensor:
+    def forward(self, taps: Sequence[Tensor], context: int = 0) -> Tensor:
         """Paint.
 
         Args:
-            tokens: (N, h, w, F).
-            above: (N, w, F), the row of tokens above the first, or None at the upper edge of the canvas. Only the
-                first line of pixels depends on it.
+            taps: (N, h, w, D) each; their channels are joined.
+            context: rows of tokens at the top that are not painted. The first line of pixels depends on the row of
+                tokens above it, and no other line on anything above.
 
         Returns:
-            (N, 3, h p, w p) for patches of side p.
+            (N, 3, (h - context) p, w p) for patches of side p.
         """
-        rows = tokens.shape[1]
+        count, rows, columns, _ = taps[0].shape
         step = rows
         if not torch.is_grad_enabled():
-            row_bytes = tokens.shape[0] * tokens.shape[2] * self.expand.out_features * 4
-            step = max(1, min(rows, BAND_BYTES // row_bytes))
+            step = max(1, BAND_BYTES // (count * columns * self.expand.out_features * 4))
         bands = []
-        for start in range(0, rows, step):
-            before = tokens[:, start - 1] if start else above
-            after = tokens[:, start + step] if start + step < rows else None
-            bands.append(self._band(tokens[:, start : start + step], before, after))
+        for start in range(context, rows, step):
+            stop = min(start + step, rows)
+            before, after = max(start - 1, 0), min(stop + 1, rows)
+            tokens = torch.cat([tap[:, before:after] for tap in taps], dim=3)  # (N, b and neighbours, w, F)
+            above = tokens[:, 0] if before < start else None
+            below = tokens[:, -1] if after > stop else None
+            bands.append(self._band(tokens[:, start - before : stop - before], above, below))
         return bands[0] if len(bands) == 1 else torch.cat(bands, dim=2)
 
     def _band(self, tokens: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
         """Some rows of tokens (N, b, w, F) between their neighbours (N, w, F) -> colours (N, 3, b p, w p)."""
+        padded = self._pixels(tokens, before, after).permute(0, 3, 1, 2)  # (N, C, b p + 2, w p), channels last
+        mixed = functional.conv2d(padded, self.conv.weight, self.conv.bias, padding=(0, 1))  # (N, C, b p, w p)
+        active = functional.gelu(self.norm(mixed.permute(0, 2, 3, 1)))  # (N, b p, w p, C)
+        return functional.linear(active, self.head.weight.flatten(1), self.head.bias).permute(0, 3, 1, 2)
+
+    def _pixels(self, tokens: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
+        """Features of a band's pixels with a line of its neighbours on either side, (N, b p + 2, w p, C)."""
         count, rows, columns, _ = tokens.shape
         patches = self.expand(tokens).view(count, rows, columns, self.patch, self.patch, self.channels)
         pixels = patches.transpose(2, 3).reshape(count, rows * self.patch, columns * self.patch, self.channels)
-        lines = [self._line(before, self.patch - 1, pixels), pixels, self._line(after, 0, pixels)]
-        padded = torch.cat(lines, dim=1).permute(0, 3, 1, 2)  # (N, C, b p + 2, w p), channels last in memory
-        mixed = functional.conv2d(padded, self.conv.weight, self.conv.bias, padding=(0, 1))  # (N, C, b p, w p)
-        active = functional.gelu(self.norm(mixed.permute(0, 2, 3, 1)))  # (N, b p, w p, C)
-        return self.head(active.permute(0, 3, 1, 2))
+        return torch.cat([self._line(before, self.patch - 1, pixels), pixels, self._line(after, 0, pixels)], dim=1)
 
     def _line(self, tokens: Tensor | None, row: int, pixels: Tensor) -> Tensor:
         """One line of pixels out of a row of tokens (N, w, F) -> (N, 1, w p, C); beyond the canvas zeros."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -76,7 +77,7 @@ class SegGPTModel(nn.Module):
         self.kind_tokens = nn.Parameter(torch.empty(len(Kind), width))
         # The first position is of a class token that is never made: the published weights carry it all the same.
         self.positions = nn.Parameter(torch.empty(1 + config.position_grid**2, width))
-        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
+        drops = [config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth)]
         self.blocks = nn.ModuleList(
             CanvasBlock(width, config.heads, config.mlp_width, config.grid_hw, drop) for drop in drops
         )
@@ -121,23 +122,17 @@ class SegGPTModel(nn.Module):
             InputError: shapes that do not fit each other.
         """
         grid_hw = self._check(images, paintings, masked, kinds, owner)
-        extra = self._positions(grid_hw) + self.kind_tokens[kinds][:, None, None]  # (N, h, w, D)
-        hidden = masked.to(extra.dtype)[..., None]  # (N or 1, h, w, 1)
-        painted = self._embed(paintings)
-        streams = (
-            self._embed(images) + self.picture_token + extra,
-            painted * (1 - hidden) + self.mask_token * hidden + self.painting_token + extra,
-        )
-        middle, first = self.config.merge_block + 1, _first_rows(owner)
+        first = _first_rows(owner)
         halves = []
-        for stream in streams:
+        for stream in self._streams(images, paintings, masked, kinds, grid_hw):
             prompts, queries = stream.flatten(1, 2).chunk(2, dim=1)  # each (N, t, D)
             queries = queries.contiguous() if first is None else queries[first]  # (Q, t, D)
-            halves.append(self._run(prompts.contiguous(), queries, owner, grid_hw, 0, middle)[0])
-        (prompts, queries), taps = self._merge_and_run(*halves, owner, grid_hw)
-        whole = [torch.cat([above, below if owner is None else below[owner]], dim=1) for above, below in taps]
-        tokens = torch.cat(whole, dim=2)  # (N, T, taps D)
-        return self.decoder(tokens.unflatten(1, grid_hw))
+            halves.append(self._run_stream(prompts.contiguous(), queries, owner, grid_hw))
+
+        def whole(prompts: Tensor, queries: Tensor) -> Tensor:
+            return torch.cat([prompts, queries if owner is None else queries[owner]], dim=1).unflatten(1, grid_hw)
+
+        return self.decoder(self._merge_and_run(*halves, owner, grid_hw, whole))
 
     @torch.no_grad()
     def encode_examples(self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC) -> ExampleTokens:
@@ -161,7 +156,7 @@ class SegGPTModel(nn.Module):
         prompts = (self._embed(paintings) + self.painting_token).flatten(1, 2) + above  # (P, t, D)
         blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
-        (prompts, blanks), _ = self._run(prompts, blanks, owner, grid_hw, 0, self.config.merge_block + 1)
+        prompts, blanks = self._run_stream(prompts, blanks, owner, grid_hw)
         embedded = (self._embed(pictures) + self.picture_token).flatten(1, 2) + above
         return ExampleTokens(embedded, prompts, blanks, kind)
 
@@ -191,12 +186,30 @@ class SegGPTModel(nn.Module):
         _, below = self._extra(grid_hw, examples.kind)
         queries = (self._embed(targets) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
         prompts = examples.pictures.repeat(batch, 1, 1)  # (B P, t, D)
-        pictures, _ = self._run(prompts, queries, owner, grid_hw, 0, self.config.merge_block + 1)
+        pictures = self._run_stream(prompts, queries, owner, grid_hw)
         paintings = (examples.paintings.repeat(batch, 1, 1), examples.blanks)
-        _, taps = self._merge_and_run(pictures, paintings, owner, grid_hw, seam_of=count)
-        tokens = torch.cat([tap for _, tap in taps], dim=2).unflatten(1, (rows, columns))  # (B, h, w, taps D)
-        above = torch.cat([tap for tap, _ in taps], dim=2)  # (B, w, taps D)
-        return self.decoder(tokens, above)
+
+        def lower(prompts: Tensor, queries: Tensor) -> Tensor:  # and one row above the seam, of the first example
+            return torch.cat([prompts[::count, -columns:], queries], dim=1).unflatten(1, (1 + rows, columns))
+
+        return self.decoder(self._merge_and_run(pictures, paintings, owner, grid_hw, lower), context=1)
+
+    def _streams(
+        self, images: Tensor, paintings: Tensor, masked: Tensor, kinds: Tensor, grid_hw: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        """Tokens of the pictures, then of the paintings with what is hidden left blank, (N, h, w, D) each."""
+        extra = self._positions(grid_hw) + self.kind_tokens[kinds][:, None, None]  # (N, h, w, D)
+        yield self._embed(images) + self.picture_token + extra
+        hidden = masked.to(extra.dtype)[..., None]  # (N or 1, h, w, 1)
+        yield self._embed(paintings) * (1 - hidden) + self.mask_token * hidden + self.painting_token + extra
+
+    def _run_stream(
+        self, prompts: Tensor, queries: Tensor, owner: Tensor | None, grid_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """The blocks up to the merge, for one stream: (R, t, D) and (Q, t, D) -> the same shapes."""
+        for block in self.blocks[: self.config.merge_block + 1]:
+            prompts, queries = self._run_block(block, prompts, queries, owner, grid_hw)
+        return prompts, queries
 
     def _merge_and_run(
         self,
@@ -204,43 +217,27 @@ class SegGPTModel(nn.Module):
         paintings: tuple[Tensor, Tensor],
         owner: Tensor | None,
         grid_hw: tuple[int, int],
-        seam_of: int = 0,
-    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
-        """Average the two streams and run the other blocks; prompts and queries, and those at the taps, normed.
+        tap: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Tensor]:
+        """Average the two streams and run the other blocks; what `tap` makes of the tokens at the taps, normed.
 
-        With `seam_of`, of the prompts at the taps only the last row of patches of each `seam_of`th.
+        A tap at the merging block is taken after the merge.
         """
-        merged = tuple((picture + painting) / 2 for picture, painting in zip(pictures, paintings, strict=True))
-        return self._run(*merged, owner, grid_hw, self.config.merge_block + 1, self.config.depth, seam_of)
-
-    def _run(
-        self,
-        prompts: Tensor,
-        queries: Tensor,
-        owner: Tensor | None,
-        grid_hw: tuple[int, int],
-        start: int,
-        stop: int,
-        seam_of: int = 0,
-    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
-        """Run some of the blocks; a tap at the merging block is taken after the merge, and all taps are normed."""
+        prompts, queries = ((one + other) / 2 for one, other in zip(pictures, paintings, strict=True))
         taps = []
+        for index in range(self.config.merge_block, self.config.depth):
+            if index > self.config.merge_block:
+                prompts, queries = self._run_block(self.blocks[index], prompts, queries, owner, grid_hw)
+            if index in self.config.taps:
+                taps.append(self.norm(tap(prompts, queries)))
+        return taps
 
-        def tap(index: int) -> None:
-            if index in self.config.taps and not (index == self.config.merge_block and start == 0):
-                kept = prompts[::seam_of, -grid_hw[1] :] if seam_of else prompts
-                taps.append((self.norm(kept), self.norm(queries)))
-
-        if start:
-            tap(start - 1)
-        for index in range(start, stop):
-            block = self.blocks[index]
-            if self.checkpointing and self.training and torch.is_grad_enabled():
-                prompts, queries = checkpoint(block, prompts, queries, owner, grid_hw, use_reentrant=False)
-            else:
-                prompts, queries = block(prompts, queries, owner, grid_hw)
-            tap(index)
-        return (prompts, queries), taps
+    def _run_block(
+        self, block: nn.Module, prompts: Tensor, queries: Tensor, owner: Tensor | None, grid_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, prompts, queries, owner, grid_hw, use_reentrant=False)
+        return block(prompts, queries, owner, grid_hw)
 
     def _embed(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, h, w, D)."""

@@ -30,19 +30,19 @@ def at_once(decoder, tokens):
 def test_bands_make_no_difference(decoder, monkeypatch, rows_of_band):
     tokens = torch.randn(2, 5, 3, 10, dtype=torch.float64)
     monkeypatch.setattr(decoder_module, "BAND_BYTES", rows_of_band * 2 * 3 * 96 * 4)
-    torch.testing.assert_close(decoder(tokens), at_once(decoder, tokens))
+    torch.testing.assert_close(decoder(tokens.split([3, 7], dim=3)), at_once(decoder, tokens))
 
 
 @torch.no_grad()
 def test_a_lower_part_needs_only_the_row_above_it(decoder):
     tokens = torch.randn(2, 6, 3, 10, dtype=torch.float64)
-    whole = decoder(tokens)
-    torch.testing.assert_close(decoder(tokens[:, 3:], tokens[:, 2]), whole[:, :, 12:])
-    alone = decoder(tokens[:, 3:])
+    whole = decoder(tokens.split([3, 7], dim=3))
+    torch.testing.assert_close(decoder([tokens[:, 2:]], context=1), whole[:, :, 12:])
+    alone = decoder([tokens[:, 3:]])
     torch.testing.assert_close(alone[:, :, 1:], whole[:, :, 13:])
     assert (alone[:, :, 0] - whole[:, :, 12]).abs().max() > 1e-3
 
 
 def test_training_gives_the_same(decoder):
     tokens = torch.randn(2, 5, 3, 10, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(decoder(tokens), at_once(decoder, tokens))
+    torch.testing.assert_close(decoder(tokens.split([3, 7], dim=3)), at_once(decoder, tokens))
