@@ -31,6 +31,8 @@ class LabelMaps:
         key_of: label in the file -> class from 0; labels that are not in it are nothing.
         ignored: labels that nobody judges.
         class_names: K names of the classes.
+        images_end: what a photograph's name has after the common part, before the suffix.
+        maps_end: the same of a label picture (Cityscapes: "_leftImg8bit" and "_gtFine_labelTrainIds").
 
     Raises:
         InputError: a folder or picture is missing, or there is nothing in it.
@@ -44,12 +46,15 @@ class LabelMaps:
         key_of: Mapping[int, int],
         ignored: Sequence[int],
         class_names: Sequence[str],
+        images_end: str = "",
+        maps_end: str = "",
     ) -> None:
         self.images, self.maps = Path(images), Path(maps)
+        self._images_end, self._maps_end = images_end, maps_end
         for folder in (self.images, self.maps):
             if not folder.is_dir():
                 raise InputError(f"there is no folder {folder}")
-        self.names = sorted(path.stem for path in self.maps.glob("*.png")) if names is None else list(names)
+        self.names = self._all_names() if names is None else list(names)
         if not self.names:
             raise InputError(f"{self.maps} has no label picture (.png)")
         self.class_names = tuple(class_names)
@@ -58,6 +63,11 @@ class LabelMaps:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def _all_names(self) -> list[str]:
+        """Label pictures of the folder and those below it, as paths without what they end in."""
+        end = f"{self._maps_end}.png"
+        return sorted(path.relative_to(self.maps).as_posix().removesuffix(end) for path in self.maps.rglob(f"*{end}"))
 
     @cached_property
     def _keys(self) -> list[tuple[int, ...]]:
@@ -74,7 +84,7 @@ class LabelMaps:
         Raises:
             InputError: the label picture is missing or no label picture.
         """
-        labels = read_labels(self.maps / f"{self.names[index]}.png")
+        labels = read_labels(self.maps / f"{self.names[index]}{self._maps_end}.png")
         table = np.full(max(int(labels.max(initial=0)), *self._key_of, *self._ignored, 0) + 1, NOTHING, np.int32)
         for label, key in self._key_of.items():
             table[label] = key
@@ -97,7 +107,7 @@ class LabelMaps:
             InputError: there is no such picture.
         """
         for suffix in PICTURES:
-            if (path := self.images / f"{name}{suffix}").is_file():
+            if (path := self.images / f"{name}{self._images_end}{suffix}").is_file():
                 return read_rgb(path)
         raise InputError(f"{self.images} has no picture {name} (.jpg, .png ...)")
 
@@ -144,23 +154,29 @@ def pascal_voc(root: str | Path, part: str = "train", maps: str = "SegmentationC
 def label_folders(
     images: str | Path,
     maps: str | Path,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | int,
     first_label: int = 0,
     nothing: Sequence[int] = (),
     ignored: Sequence[int] = (255,),
+    images_end: str = "",
+    maps_end: str = "",
 ) -> LabelMaps:
     """Any two folders (Cityscapes' trainIds, LIP, LoveDA, vessels ...): label first_label + k is class k.
 
     Args:
         images: of the photographs.
         maps: of the label pictures.
-        class_names: K of them.
+        class_names: K of them, or K alone.
         first_label: label of the first class.
         nothing: labels of classes that are never asked for, such as a background.
         ignored: labels that nobody judges.
+        images_end: see `LabelMaps`.
+        maps_end: see `LabelMaps`.
     """
+    if isinstance(class_names, int):
+        class_names = [str(key) for key in range(class_names)]
     keys = {first_label + key: key for key in range(len(class_names)) if first_label + key not in nothing}
-    return LabelMaps(images, maps, None, keys, ignored, class_names)
+    return LabelMaps(images, maps, None, keys, ignored, class_names, images_end, maps_end)
 
 
 def read_names(path: str | Path) -> list[str]:

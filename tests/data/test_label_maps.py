@@ -97,6 +97,17 @@ def test_any_folders(voc):
     assert data.keys_of(0) == (1,) and data[0].key_map[0, ::4].tolist() == [NOTHING, 1, IGNORED, IGNORED]
 
 
+def test_names_may_differ_at_their_ends_and_lie_in_folders_of_cities(tmp_path):
+    for city in ("aachen", "bonn"):
+        write(tmp_path / "left" / city / f"{city}_1_leftImg8bit.png", np.zeros((*SIZE_HW, 3), np.uint8))
+        write(tmp_path / "fine" / city / f"{city}_1_gtFine_labelTrainIds.png", labels_of(0, 7, 18, 255))
+        write(tmp_path / "fine" / city / f"{city}_1_gtFine_color.png", np.zeros((*SIZE_HW, 3), np.uint8))
+    ends = dict(images_end="_leftImg8bit", maps_end="_gtFine_labelTrainIds")
+    data = label_folders(tmp_path / "left", tmp_path / "fine", 19, **ends)
+    assert data.names == ["aachen/aachen_1", "bonn/bonn_1"] and len(data.class_names) == 19
+    assert data[1].key_map[0, ::4].tolist() == [0, 7, 18, IGNORED]
+
+
 def test_it_is_a_source_of_contexts(ade):
     rng = np.random.default_rng(0)
     contexts = PictureContexts(ade20k(ade), same_picture=0.0)
