@@ -1,0 +1,195 @@
+"""One and few examples, judged: python tools/evaluate/few_shot.py pascal-5i --root data/VOC2012 --fold 0 --model M.
+
+PASCAL-5i, COCO-20i, FSS-1000, LVIS-92i, one's own COCO-format folder, and the sticker world. The result file carries
+its protocol; --episodes stores the list of episodes, or reads it where it is there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ovdet.data.coco_segments import CocoSegments
+from ovdet.data.episodes import EpisodeList, EpisodePictures, Episodes, read_episodes, write_episodes
+from ovdet.data.fewshot import CocoClasses, FssPictures, class_episodes, coco_20i, fss_1000, lvis_92i, pascal_5i
+from ovdet.data.label_maps import pascal_voc
+from ovdet.data.stickers.episodes import StickerEpisodes, sticker_world
+from ovdet.engine.launch import command_line, run
+from ovdet.engine.protocol import file_digest, write_result
+from ovdet.errors import InputError
+from ovdet.metrics.segmentation import EpisodeScores
+from ovdet.seggpt.examples import Example, resize_labels
+from ovdet.seggpt.predict import SegGPTSegmenter
+
+Answer = Callable[[EpisodePictures], np.ndarray | None]
+"""(H, W) bool; None where nothing of any example's mask is left at the size of the network."""
+FILES = ("pascal-5i", "coco-20i", "fss-1000", "lvis-92i", "own")
+BASELINES = ("everything", "histogram")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="tools/evaluate/few_shot.py", description=__doc__.split("\n")[0])
+    parser.add_argument("protocol", choices=(*FILES, "stickers"))
+    parser.add_argument("--root", help="folder of the data set (pascal-5i, fss-1000)")
+    parser.add_argument("--ann-file", help="COCO-format annotations (coco-20i, lvis-92i, own)")
+    parser.add_argument("--images", help="folder of their pictures")
+    parser.add_argument("--lists", help="published lists: pictures of the fold, or classes of FSS-1000")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--shots", type=int, default=1, help="examples of an episode (default: 1)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, help="episodes (default: the protocol's own number; stickers: 1000)")
+    parser.add_argument("--episodes", type=Path, metavar="FILE.json", help="list to write, or to read if it is there")
+    parser.add_argument("--crowds", choices=("include", "ignore"), default="include", help="COCO's crowds")
+    parser.add_argument("--split", default="75-25", help="stickers: of the names")
+    parser.add_argument("--side", choices=("base", "novel", "all"), default="novel", help="stickers: names asked for")
+    parser.add_argument("--styles", help="stickers: artist, such as twemoji (default: those of training)")
+    parser.add_argument("--world-side", type=int, default=192, help="stickers: side of scenes in pixels (default: 192)")
+    parser.add_argument("--model", help="checkpoint of SegGPT")
+    parser.add_argument("--baseline", choices=BASELINES, help="instead of a model")
+    parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
+    parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
+    parser.add_argument("--threshold", type=float, help="of the soft mask (default: the checkpoint's)")
+    parser.add_argument("--scoring-size", type=int, help="side of the square to score at (default: the query's size)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result here")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Evaluate as the arguments say; gives the metrics in percent."""
+    args = build_parser().parse_args(argv)
+    if (args.model is None) == (args.baseline is None):
+        raise InputError("give either --model or --baseline")
+    episodes, names, data = open_stickers(args) if args.protocol == "stickers" else open_files(args)
+    answer, model = open_baseline(args.baseline) if args.baseline else open_model(args)
+    scores = EpisodeScores(names, (args.scoring_size,) * 2 if args.scoring_size else None)
+    unusable = 0
+    for index in tqdm(range(len(episodes)), unit="episode", disable=None):
+        episode = episodes[index]
+        found = answer(episode)
+        if found is None:
+            found, unusable = np.zeros(episode.truth.shape, bool), unusable + 1
+        scores.add(episode.label, found, episode.truth, episode.judged)
+    metrics = {name: 100 * value for name, value in scores.result().items()}
+    protocol = {**data, **model, **scores.stamp, "episodes_without_usable_example": unusable}
+    if args.out:
+        stamp = {"command": command_line(argv, "evaluate/few_shot")}
+        write_result(
+            args.out, metrics, {"per_class": scores.per_class(), "protocol": protocol, "evaluator": "ovdet"}, stamp
+        )
+    print(", ".join(f"{name} {value:.2f}" for name, value in metrics.items()))
+    return metrics
+
+
+def open_files(args: argparse.Namespace) -> tuple[Episodes, dict[int, str], dict[str, Any]]:
+    """Episodes of a data set on disk, its names, and what the protocol says of them."""
+    wanted = ("root",) if args.protocol in ("pascal-5i", "fss-1000") else ("ann_file", "images")
+    for field in wanted:
+        if getattr(args, field) is None:
+            raise InputError(f"{args.protocol} needs --{field.replace('_', '-')}")
+    stored = read_episodes(args.episodes) if args.episodes and args.episodes.exists() else None
+    more = {"seed": args.seed} | ({"count": args.count} if args.count else {})
+    if args.protocol == "pascal-5i":
+        pictures: Any = pascal_voc(args.root, part="" if args.lists else "val")
+        found = stored or pascal_5i(pictures, args.fold, args.shots, args.lists, **more)
+    elif args.protocol == "fss-1000":
+        if args.lists is None and stored is None:
+            raise InputError("fss-1000 needs --lists, the file with the names of the test classes")
+        pictures = FssPictures(args.root)
+        found = stored or fss_1000(args.root, args.lists, args.shots, seed=args.seed)
+    else:
+        segments = CocoSegments(args.ann_file, args.images)
+        pictures = CocoClasses(segments, args.crowds)
+        found = stored or coco_episodes(args, segments, more)
+    check_stored(args, found)
+    if args.episodes and stored is None:
+        write_episodes(args.episodes, found)
+    return Episodes(found, pictures), found.names, found.stamp
+
+
+def coco_episodes(args: argparse.Namespace, segments: CocoSegments, more: dict[str, int]) -> EpisodeList:
+    """Episodes of a COCO-format file."""
+    if args.protocol == "coco-20i":
+        return coco_20i(segments, args.fold, args.shots, args.lists, **more)
+    if args.protocol == "lvis-92i":
+        return lvis_92i(segments, args.fold, args.shots, **more)
+    shown = sorted({key for index in range(len(segments)) for key in segments.keys_of(index)})
+    return class_episodes(segments, shown, args.shots, **more)
+
+
+def check_stored(args: argparse.Namespace, found: EpisodeList) -> None:
+    """Refuse a list of another protocol, fold or number of examples."""
+    for field, mine in (("protocol", args.protocol), ("fold", args.fold), ("shots", args.shots)):
+        if getattr(found, field) != mine:
+            raise InputError(f"{args.episodes} is of {field} {getattr(found, field)!r}, asked for is {mine!r}")
+
+
+def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, str], dict[str, Any]]:
+    """Episodes of the sticker world, in scenes that training never draws."""
+    world = sticker_world(args.split, "evaluation", args.styles, side=args.world_side)
+    episodes = StickerEpisodes(world, args.count or 1000, args.shots, args.seed, side=args.side)
+    names = {int(label): world.vocabulary.names[label] for label in episodes.labels}
+    stamp = {
+        "data": "stickers",
+        "split": args.split,
+        "names": args.side,
+        "styles": list(world.styles),
+        "stream": "evaluation",
+        "size_hw": list(world.config.size_hw),
+        "objects": list(world.config.objects),
+        "pack": world.pack.digest,
+        "shots": args.shots,
+        "seed": args.seed,
+        "episodes": len(episodes),
+    }
+    return episodes, names, stamp
+
+
+def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
+    """SegGPT with its examples joined, and what the protocol says of it."""
+    segmenter = SegGPTSegmenter.load(args.model, args.device)
+    threshold = segmenter.threshold if args.threshold is None else args.threshold
+
+    def answer(episode: EpisodePictures) -> np.ndarray | None:
+        size_hw = segmenter.model.config.picture_hw
+        pairs = [pair for pair in episode.examples if resize_labels(pair[1].astype(np.int32), size_hw).any()]
+        if not pairs:
+            return None
+        examples = [Example.from_mask(picture, mask) for picture, mask in pairs]
+        prompt = segmenter.learn(examples, mode=args.mode, ensemble=args.ensemble)
+        return segmenter.soft_masks([episode.query], prompt)[0][0] > threshold
+
+    facts = {"mode": args.mode, "ensemble": args.ensemble, "threshold": threshold, "mask_colour": "white"}
+    return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(args.model), **facts}
+
+
+def open_baseline(name: str) -> tuple[Answer, dict[str, Any]]:
+    """What needs no training."""
+    answers = {"everything": lambda episode: np.ones(episode.truth.shape, bool), "histogram": by_histogram}
+    return answers[name], {"model": f"baseline: {name}"}
+
+
+def by_histogram(episode: EpisodePictures) -> np.ndarray:
+    """Back-projection: pixels of colours that are likelier in the examples' things than around them."""
+    shares = []
+    for inside in (True, False):
+        counts = np.ones((8, 8, 8), np.float64)
+        for picture, mask in episode.examples:
+            chosen = picture[mask == inside] >> 5
+            np.add.at(counts, tuple(chosen.T.astype(np.int64)), 1)
+        shares.append(counts / counts.sum())
+    likely = (shares[0] / (shares[0] + shares[1])).astype(np.float32)
+    soft = likely[tuple((episode.query >> 5).transpose(2, 0, 1).astype(np.int64))]
+    return cv2.GaussianBlur(soft, (0, 0), 2.0) > 0.5
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
