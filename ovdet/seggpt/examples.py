@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ovdet.errors import InputError
 from ovdet.seggpt.colours import check_names
+from ovdet.seggpt.mask_files import read_mask
 
 Colour = tuple[int, int, int]
 
@@ -213,25 +214,6 @@ class Example:
         """The mask of one class, (H, W) bool."""
         mask: np.ndarray = self.labels == self.names.index(name) + 1
         return mask
-
-
-def read_mask(path: str | Path) -> tuple[np.ndarray, bool]:
-    """Read a mask file: palette and grey files as (H, W) integers, colour ones as (H, W, 3); and if it has a palette.
-
-    Raises:
-        InputError: it cannot be read, or is no picture.
-    """
-    try:
-        with Image.open(path) as opened:
-            if opened.mode in {"1", "P", "L"} or opened.mode.startswith("I"):
-                values = np.asarray(opened)
-                whole = values if values.dtype in (bool, np.uint8) else values.astype(np.int32)
-                return whole, opened.mode == "P"
-            return np.asarray(opened.convert("RGB")), False
-    except FileNotFoundError as error:
-        raise InputError(f"there is no mask file {path}") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"mask {path} cannot be read: {error}") from error
 
 
 def check_picture(image: np.ndarray, what: str) -> None:

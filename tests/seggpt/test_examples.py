@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from ovdet.errors import InputError
-from ovdet.seggpt.examples import Example, read_mask, resize_labels
+from ovdet.seggpt.examples import Example, resize_labels
+from ovdet.seggpt.mask_files import read_mask
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 MASK = np.zeros((4, 6), bool)
