@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ovdet.errors import InputError
 from ovdet.xvlm.build import BUILDERS, with_image_size, xvlm, xvlm_small, xvlm_swin_base
@@ -28,6 +29,23 @@ def test_base_has_the_published_number_of_parameters():
     assert count(model.image_encoder) - count(smaller) == tables
     # 626 official keys: less 24 + 11 buffers of the Swin, 1 of BERT, and 4 a layer for packed queries, keys and values
     assert len(boxes.state_dict()) == 626 - 24 - 11 - 1 - 4 * 12
+
+
+def test_a_further_sentence_costs_a_fraction_of_the_first():
+    """In multiplications at full size: the picture is encoded once, each sentence of 20 words reads it again."""
+    with torch.device("meta"):
+        model = xvlm_swin_base("pretrain", 384).eval()
+        images, ids = torch.zeros(1, 3, 384, 384), torch.zeros(1, 21, dtype=torch.long)
+        mask = torch.ones(1, 21, dtype=torch.bool)
+        with torch.no_grad():
+            with FlopCounterMode(display=False) as looking:
+                encoded = model.encode_images(images)
+            with FlopCounterMode(display=False) as reading:
+                fused = model.first(model.encode_text(ids, mask), mask, encoded.tokens)
+                model.boxes_of(fused), model.match_logits(fused)
+    look, read = looking.get_total_flops(), reading.get_total_flops()
+    assert 40e9 < look / 2 < 60e9  # Swin-B at 384 pixels: 47 G multiplications (arXiv:2103.14030, table 1)
+    assert read < 0.15 * (look + read)
 
 
 def test_a_small_one_fits_the_package():
