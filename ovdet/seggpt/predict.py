@@ -200,27 +200,16 @@ class SegGPTSegmenter:
 
     def _answer(self, maps: np.ndarray, place: Windows, prompt: Prompt, rules: MaskRules, max_dets: int) -> Detections:
         """Masks of one picture out of its soft maps at the network's size, one class at a time."""
-        best = None
-        if rules.exclusive and len(maps) > 1:
-            best = np.full(place.size_hw, -1.0, np.float32)
-            winner = np.zeros(place.size_hw, np.int32)
-            for label, small in enumerate(maps):
-                soft = enlarge(small, place)
-                better = soft > best
-                best[better], winner[better] = soft[better], label
+        winner = _winners(maps, place) if rules.exclusive and len(maps) > 1 else None
         found: list[tuple[float, int, np.ndarray, Rle]] = []
         for label, small in enumerate(maps):
             soft = enlarge(small, place)
-            mask = soft > rules.threshold
-            if best is not None:
-                mask &= winner == label
+            mask = soft > rules.threshold if winner is None else (soft > rules.threshold) & (winner == label)
             mask = tidy(mask, rules)
             for part in things(mask, max_dets) if prompt.mode == "similar" else [mask]:
                 if part.any():
-                    box_xyxy = boxes_xyxy_of_masks(part[None])[0]
-                    found.append(
-                        (float(soft[part].mean(dtype=np.float64)), label, box_xyxy, encode_masks(part[None])[0])
-                    )
+                    score, box_xyxy = float(soft[part].mean(dtype=np.float64)), boxes_xyxy_of_masks(part[None])[0]
+                    found.append((score, label, box_xyxy, encode_masks(part[None])[0]))
         found.sort(key=lambda each: -each[0])
         found = found[:max_dets]
         return Detections(
@@ -312,6 +301,16 @@ class SegGPTSegmenter:
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.model.mean.device.type, dtype)
+
+
+def _winners(maps: np.ndarray, place: Windows) -> np.ndarray:
+    """Which class is surest of each pixel, (H, W); one map is enlarged at a time."""
+    best, winner = enlarge(maps[0], place), np.zeros(place.size_hw, np.int32)
+    for label, small in enumerate(maps[1:], start=1):
+        soft = enlarge(small, place)
+        better = soft > best
+        best[better], winner[better] = soft[better], label
+    return winner
 
 
 def _kind_of(mode: Mode) -> Kind:
