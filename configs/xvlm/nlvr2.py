@@ -1,7 +1,7 @@
 """X-VLM base on NLVR2.   tools/dist_train.sh configs/xvlm/nlvr2.py 8
 
 Official README: dev / test-P 84.41 / 84.76 (16M), 84.16 / 84.21 (4M).
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

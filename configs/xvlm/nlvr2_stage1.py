@@ -2,7 +2,7 @@
 
 tools/dist_train.sh configs/xvlm/nlvr2_stage1.py 8
 Published: 2 passes over 5,114,489 captions, 128 a GPU.
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

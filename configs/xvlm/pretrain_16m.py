@@ -2,7 +2,7 @@
 
 Published: 24 GPUs, 3072 pictures a step; the released weights are of step 200,000. RefCOCO's regions are without the
 pictures of its tests.
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

@@ -2,7 +2,7 @@
 
 Paper (arXiv:2111.08276): 8 A100 for 3.5 days, 1024 pictures and as many regions a step; the released weights are of
 step 200,000. Loops over regions and pictures by turns; files as docs/grounding_data.md says.
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

@@ -1,7 +1,7 @@
 """X-VLM base on RefCOCO+ with boxes.   tools/dist_train.sh configs/xvlm/refcoco_plus_box.py 8
 
 Official README: accuracy at IoU 0.5 val / testA / testB 84.51 / 89.00 / 76.91 (16M), 80.17 / 86.36 / 71.00 (4M).
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

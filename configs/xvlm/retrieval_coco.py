@@ -2,7 +2,7 @@
 
 Official README, 5K test, two stages (k = 256): TR@1 81.2, IR@1 63.4 (16M); 80.4, 63.1 (4M).
 The evaluator here is the first stage; `ovdet.metrics.retrieval.rerank` is the second.
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

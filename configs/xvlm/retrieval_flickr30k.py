@@ -2,7 +2,7 @@
 
 Official README, 1K test, two stages (k = 128): TR@1 97.1, IR@1 86.9 (16M); 96.8, 86.1 (4M).
 The evaluator here is the first stage; `ovdet.metrics.retrieval.rerank` is the second.
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

@@ -1,7 +1,7 @@
 """X-VLM base on VQAv2 at 384 pixels, with Visual Genome's questions.   tools/dist_train.sh configs/xvlm/vqa.py 8
 
 Official README: 78.22 test-dev, 78.37 test-std (16M).
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

@@ -1,7 +1,7 @@
 """X-VLM base on VQAv2 at 480 pixels, with Visual Genome's questions.   tools/dist_train.sh configs/xvlm/vqa_480.py 8
 
 Official README: half a point more than at 384 pixels (a comment of the official code).
-Here: not trained yet; builds and steps on CPU in small (tests/test_configs_xvlm.py).
+Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ovdet.errors import InputError
+from ovdet.xvlm.relevance import relevance_maps, spread_over_picture
 from ovdet.xvlm.tasks import AnswerModel, CaptionModel, PairModel
 from ovdet.xvlm.tokens import SentenceTokens, pad_rows
 from ovdet.xvlm.training import XVLMTraining
@@ -58,6 +59,32 @@ class RetrievalTask(XVLMTraining):
         pictures = space.of_images(model.encode_images(self.prepare(images)).tokens[:, 0])
         said = space.of_texts(model.encode_text(ids, mask)[:, 0])
         return [{"image_vector": one, "text_vectors": said[index == place]} for place, one in enumerate(pictures)]
+
+
+class WeakGroundingTask(XVLMTraining):
+    """Contrastive and matching losses; answers are heat maps, by which a detector's boxes are ranked.
+
+    Args:
+        layer: of the cross-modal layers, from 0, whose attention is looked at; see `relevance_maps`.
+        training: arguments of `XVLMTraining`.
+    """
+
+    def __init__(self, *training: Any, layer: int = 3, **more: Any) -> None:
+        super().__init__(*training, **more)
+        self.layer = layer
+
+    def predict(
+        self, images: Tensor, texts: Sequence[str], image_index: Tensor, size_hw: Tensor, **batch: Any
+    ) -> list[dict[str, Any]]:
+        """For each text "heat" (H, W) over its original picture."""
+        index = image_index.to(self.model.image_encoder.mean.device)
+        ids, mask = (each.to(index.device) for each in self.tokens(texts))
+        with torch.no_grad():
+            tokens = self.model.encode_images(self.prepare(images)).tokens
+        heat = relevance_maps(self.model, ids, mask, tokens[index], self.layer)
+        sizes = [tuple(torch.as_tensor(size_hw)[place].tolist()) for place in image_index.tolist()]
+        spread = [spread_over_picture(one[None], size)[0] for one, size in zip(heat, sizes, strict=True)]
+        return [{"heat": one.float().cpu().numpy()} for one in spread]
 
 
 class QuestionTask(_Task):

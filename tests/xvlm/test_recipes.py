@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from ovdet.errors import InputError
+from ovdet.layers.trunk import CompactTrunk
 from ovdet.xvlm.build import xvlm
 from ovdet.xvlm.config import SwinSizes, plain
 from ovdet.xvlm.positions import resize_relative_positions
-from ovdet.xvlm.recipes import NEW, base_training, carry_over, load_carried
+from ovdet.xvlm.recipes import NEW, base_training, carry_over, load_carried, load_trunk, read_answers
 from ovdet.xvlm.weights import XVLMFacts, save_model
 
 LARGER = SwinSizes(128, 4, 8, (2, 2, 2), (1, 2, 2), 0.0)
@@ -118,7 +119,8 @@ def test_shapes_must_fit(swin_sizes, text_sizes):
 def test_pre_training_starts_from_a_swin_and_a_bert(official_state, tmp_path, vocabulary, text_sizes, swin_sizes):
     state = official_state("pretrain")
     words = len(state["text_encoder.bert.embeddings.word_embeddings.weight"])
-    text_sizes, vocabulary_file = replace(text_sizes, vocabulary=words), str(tmp_path / "vocab.txt")
+    text_sizes = replace(text_sizes, vocabulary=words, positions=20, hidden=48)
+    vocabulary_file = str(tmp_path / "vocab.txt")
     more_words = [f"word{i}" for i in range(words - len(vocabulary))]
     (tmp_path / "vocab.txt").write_text("\n".join([*vocabulary, *more_words]) + "\n")
     swin = {key.removeprefix("vision_encoder."): v for key, v in state.items() if key.startswith("vision_encoder.")}
@@ -156,3 +158,29 @@ def test_every_task_says_what_it_learns_anew(swin_sizes, text_sizes):
         mine = xvlm(task, swin_sizes, text_sizes).state_dict()
         missing = [name for name in mine if name not in carry_over(source, mine, task)]
         assert all(re.match(rule, name) for name in missing) and (task == "pretrain" or bool(missing) == (rule != "$^"))
+
+
+def test_a_trunk_is_found_in_the_checkpoint_of_another_model(tmp_path):
+    widths = (4, 4, 8, 8, 8)
+    torch.manual_seed(0)
+    there, here = CompactTrunk(widths), CompactTrunk(widths)
+    state = {f"task.clip.trunk.{name}": value for name, value in there.state_dict().items()} | {
+        "task.other": torch.ones(1)
+    }
+    torch.save({"state_dict": state}, tmp_path / "tower.pth")
+    load_trunk(here, tmp_path / "tower.pth")
+    assert all(torch.equal(value, there.state_dict()[name]) for name, value in here.state_dict().items())
+    with pytest.raises(InputError, match=r"holds no trunk of this kind: stages\.0"):
+        load_trunk(CompactTrunk(), tmp_path / "tower.pth")
+    torch.save({"state_dict": {**state, **{f"b.{name}": value for name, value in state.items()}}}, tmp_path / "two.pth")
+    with pytest.raises(InputError, match="more than one trunk"):
+        load_trunk(here, tmp_path / "two.pth")
+
+
+def test_answers_come_from_a_file(tmp_path):
+    (tmp_path / "a.json").write_text('["yes", "no"]')
+    assert read_answers(tmp_path / "a.json") == ["yes", "no"]
+    for content, message in (("[1]", "holds no list of answers"), ("{", "cannot read the answers")):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_answers(tmp_path / "a.json")

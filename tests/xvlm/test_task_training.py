@@ -3,7 +3,7 @@ import torch
 
 from ovdet.errors import InputError
 from ovdet.xvlm.build import xvlm
-from ovdet.xvlm.task_training import CaptionTask, PairTask, QuestionTask, RetrievalTask
+from ovdet.xvlm.task_training import CaptionTask, PairTask, QuestionTask, RetrievalTask, WeakGroundingTask
 
 
 @pytest.fixture
@@ -107,3 +107,14 @@ def test_vectors_are_those_of_the_contrastive_loss(make, batch):
         -(target * logits.log_softmax(1)).sum(1).mean() / 2 - (target * logits.T.log_softmax(1)).sum(1).mean() / 2
     )
     assert float(task.loss(**whole)["loss_contrast"].detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
+
+
+def test_heat_is_spread_over_each_picture(make, batch):
+    task = make("retrieval", WeakGroundingTask, losses=("contrast", "match"), layer=1).eval()
+    sizes = torch.tensor([[40, 60], [50, 30], [64, 64]])
+    with torch.no_grad():
+        found = task.predict(**batch, size_hw=sizes)
+    assert [one["heat"].shape for one in found] == [(40, 60), (40, 60), (50, 30), (64, 64), (64, 64)]
+    one = {"images": batch["images"][1:2], "texts": batch["texts"][2:3], "image_index": torch.tensor([0])}
+    (alone,) = task.predict(**one, size_hw=sizes[1:2])
+    assert alone["heat"] == pytest.approx(found[2]["heat"], abs=1e-5) and found[2]["heat"].max() > 0

@@ -18,7 +18,9 @@ from ovdet.engine.config import load_config
 from ovdet.engine.hooks import build_from
 from ovdet.metrics import captions
 
-PATHS = sorted((Path(__file__).parents[1] / "configs" / "xvlm").glob("[!_]*.py"))
+FOLDER = Path(__file__).parents[1] / "configs" / "xvlm"
+OURS = sorted(path.stem for path in FOLDER.glob("stickers_*.py"))
+PATHS = sorted(path for path in FOLDER.glob("[!_]*.py") if path.stem not in OURS)
 PUBLISHED = {
     "pretrain_4m": (1e-4, 204795, 2500),
     "pretrain_16m": (1e-4, 200640, 2500),
@@ -52,7 +54,7 @@ def configs(*, tested=False):
 
 
 def path_of(name):
-    return next(path for path in PATHS if path.stem == name)
+    return FOLDER / f"{name}.py"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,7 @@ def write_refcoco(root):
         boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [10, 5, 30, 20]})
     images = [{"id": n, "file_name": f"{n}.png", "height": 50, "width": 70} for n in range(4)]
     content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    (root / "dets.json").write_text(json.dumps({str(n): [[10, 5, 30, 20, 0.9], [40, 20, 20, 20]] for n in range(4)}))
     (root / "refcoco+").mkdir()
     (root / "refcoco+" / "refs(unc).p").write_bytes(pickle.dumps(rows, 2))
     (root / "refcoco+" / "instances.json").write_text(json.dumps(content))
@@ -106,6 +109,8 @@ def shrink(config, folder):
     for key in ("start", "swin", "bert"):
         task.pop(key, None)
     task.update(vocabulary=str(folder / "vocab.txt"), image={**IMAGE}, text={**TEXT})
+    if task.get("heat"):
+        task.layer = 0
     if "answers" in task:
         (folder / "answers.json").write_text('["yes", "no"]')
         task.answers = str(folder / "answers.json")
@@ -124,6 +129,7 @@ def replace_files(dataset, folder):
         "regions": [str(folder / "regions.jsonl")],
         "root": str(folder),
         "picture_root": str(folder),
+        "detector_boxes": str(folder / "dets.json"),
         "roots": dict(vqa=str(folder), vg=str(folder)),
     }
     for key, value in files.items():
@@ -188,6 +194,7 @@ def test_the_published_schedule(name):
         if step in wanted:
             factor = step / warm_up if step < warm_up else (steps - step) / (steps - warm_up)
             assert optimiser.param_groups[0]["lr"] == pytest.approx(rate * factor, abs=rate * 2e-6)
+        optimiser.step()
         for scheduler in schedulers:
             scheduler.step()
 
@@ -248,7 +255,7 @@ def test_one_evaluation(name, folder, monkeypatch, tmp_path):
     assert numbers and all(np.isfinite(value) for value in numbers.values())
     assert metric.report["protocol"]["dataset"] == dataset.metainfo["dataset"]
     assert len(metric.report["protocol"]["split_sha256"]) == 64
-    if name == "refcoco_plus_box":
+    if name.startswith("refcoco_plus"):
         assert {key.split("/")[1].split("_")[0] for key in numbers} == {"all", "val", "testB"}
 
 
@@ -279,3 +286,59 @@ def test_what_is_decayed_and_what_learns_faster(folder):
         "word_head.dense.weight": (slow, 0.01),
     }
     assert {name: found[name] for name in expected} == expected and len(found) == len(names)
+
+
+@pytest.fixture
+def stickers(real_names_pack, monkeypatch):
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.delenv("OVDET_GROUNDS", raising=False)
+
+
+def test_the_ablation_differs_in_grains_and_losses_alone():
+    full, no_boxes, captions_alone = map(
+        load_config, map(path_of, ("stickers_full", "stickers_no_boxes", "stickers_captions"))
+    )
+    assert OURS == ["stickers_captions", "stickers_full", "stickers_no_boxes"]
+    for other in (no_boxes, captions_alone):
+        for key in (
+            "optim_wrapper",
+            "param_scheduler",
+            "train_cfg",
+            "val_dataloader",
+            "test_dataloader",
+            "test_evaluator",
+        ):
+            assert other[key] == full[key]
+    assert no_boxes.train_dataloader == full.train_dataloader
+    assert captions_alone.train_dataloader.dataset.grains == ("caption",)
+    assert full.model.task.losses == ("contrast", "match", "box") and no_boxes.model.task.losses == (
+        "contrast",
+        "match",
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_small_recipes_step_and_are_tested(name, stickers):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    config = load_config(path_of(name))
+    config.model.task.update(trunk=None, image_size=160)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.update(split="48-17", side=160)
+    model = MODELS.build(config.model)
+    optimiser = build_optim_wrapper(model, {**config.optim_wrapper, "type": "OptimWrapper"})
+    batch = collate(config.train_dataloader, samples_of(DATASETS.build(config.train_dataloader.dataset), 3))
+    assert batch["is_image"].all() if name == "stickers_captions" else not batch["is_image"].all()
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    numbers = model.train_step(batch, optimiser)
+    expected = {"loss_contrast", "loss_match"} | ({"loss_box", "loss_giou"} if name == "stickers_full" else set())
+    assert {key for key in numbers if key != "loss"} == expected
+    moved = {key.split(".")[2] for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert {"image_encoder", "fusion", "match_head", "space"} <= moved and ("box_head" in moved) == (
+        name == "stickers_full"
+    )
+    dataset, metric = DATASETS.build(config.val_dataloader.dataset), METRICS.build(config.val_evaluator)
+    batch = collate(config.val_dataloader, [dataset[0], dataset[1]])
+    metric.process(batch, model.eval()(mode="predict", **batch))
+    numbers = metric.evaluate(size=2)
+    assert numbers["grounding/all_sentences"] == len(batch["texts"]) and "grounding/all_picked" in numbers

@@ -1,0 +1,66 @@
+"""A small X-VLM on sticker scenes, all grains.   python tools/train.py configs/xvlm/stickers_small.py
+
+OVDET_STICKERS must name the sprite pack (docs/stickers.md). Ablations, with --cfg-options: without box loss,
+model.task.losses=contrast,match; without regions (image-level only), train_dataloader.dataset.grains=caption; both.
+Here: not trained yet; builds and steps on CPU (tests/xvlm/test_small_training.py).
+"""
+
+from mmengine.config import read_base
+from mmengine.dataset import DefaultSampler
+from mmengine.optim import CosineAnnealingLR, LinearLR
+from torch.optim import AdamW
+
+from ovdet.data.batches import collate_texts
+from ovdet.data.sampling import SeededSampler
+from ovdet.data.stickers.grounding import sticker_expressions, sticker_texts
+from ovdet.engine.amp import CpuAmpOptimWrapper
+from ovdet.engine.sentences import SentenceTraining
+from ovdet.metrics.sentence_evaluators import GroundingMetric
+from ovdet.xvlm.small_training import small_training
+
+with read_base():
+    from .._base_.sentences import *
+
+steps, warm_up = 12000, 400
+
+model = dict(type=SentenceTraining, task=dict(type=small_training, trunk="zoo:sticker-clip"))
+train_dataloader = dict(
+    batch_size=16,
+    collate_fn=dict(type=collate_texts),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type=SeededSampler, seed=0),
+    dataset=dict(type=sticker_texts, split="75-25", max_texts=4),
+)
+val_dataloader = dict(
+    batch_size=16,
+    collate_fn=dict(type=collate_texts),
+    num_workers=0,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=sticker_expressions, split="75-25", stream="validation", length=200),
+)
+test_dataloader = dict(
+    batch_size=16,
+    collate_fn=dict(type=collate_texts),
+    num_workers=0,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=sticker_expressions, split="75-25", length=1000),
+)
+val_evaluator = dict(type=GroundingMetric, prefix="stickers")
+test_evaluator = val_evaluator
+optim_wrapper = dict(
+    type=CpuAmpOptimWrapper,
+    optimizer=dict(type=AdamW, lr=5e-4, weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={"temperature": dict(decay_mult=0.0), "image_encoder.trunk": dict(lr_mult=0.5)},
+    ),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type=LinearLR, start_factor=0.02, by_epoch=False, begin=0, end=warm_up),
+    dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=5e-6),
+]
+train_cfg.update(max_iters=steps, val_interval=1500)
+default_hooks.checkpoint.update(interval=500, max_keep_ckpts=1)
