@@ -25,7 +25,7 @@ with read_base():
 
 steps, batch, side, patch = 12000, 16, 128, 8
 samples = steps * batch
-world = dict(split="75-25", side=192)
+world = dict(split="75-25", side=160, objects=(1, 4), long_side=(40, 140))
 stickers = dict(
     type=sticker_contexts,
     world=world,

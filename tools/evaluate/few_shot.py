@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="75-25", help="stickers: of the names")
     parser.add_argument("--side", choices=("base", "novel", "all"), default="novel", help="stickers: names asked for")
     parser.add_argument("--styles", help="stickers: artist, such as twemoji (default: those of training)")
-    parser.add_argument("--world-side", type=int, default=192, help="stickers: side of scenes in pixels (default: 192)")
+    parser.add_argument("--world-side", type=int, default=160, help="stickers: side of scenes in pixels (default: 160)")
+    parser.add_argument("--objects", type=int, nargs=2, default=(1, 4), metavar="N", help="stickers: fewest and most")
+    parser.add_argument("--long-side", type=float, nargs=2, default=(40, 140), metavar="PX", help="stickers: of things")
     parser.add_argument("--model", help="checkpoint of SegGPT")
     parser.add_argument("--baseline", choices=BASELINES, help="instead of a model")
     parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
@@ -134,7 +136,8 @@ def check_stored(args: argparse.Namespace, found: EpisodeList) -> None:
 
 def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, str], dict[str, Any]]:
     """Episodes of the sticker world, in scenes that training never draws."""
-    world = sticker_world(args.split, "evaluation", args.styles, side=args.world_side)
+    size = dict(side=args.world_side, objects=args.objects, long_side=args.long_side)
+    world = sticker_world(args.split, "evaluation", args.styles, **size)
     episodes = StickerEpisodes(world, args.count or 1000, args.shots, args.seed, side=args.side)
     names = {int(label): world.vocabulary.names[label] for label in episodes.labels}
     stamp = {
@@ -145,6 +148,7 @@ def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, 
         "stream": "evaluation",
         "size_hw": list(world.config.size_hw),
         "objects": list(world.config.objects),
+        "long_side": list(world.config.long_side),
         "pack": world.pack.digest,
         "shots": args.shots,
         "seed": args.seed,

@@ -103,10 +103,11 @@ def test_the_sticker_world(tool, real_names_pack, tmp_path, monkeypatch):
     monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
     monkeypatch.delenv("OVDET_GROUNDS", raising=False)
     out = tmp_path / "out.json"
-    options = ["--split", "48-17", "--count", "4", "--world-side", "96", "--baseline", "everything", "--out", str(out)]
+    options = ["--split", "48-17", "--count", "4", "--world-side", "160", "--baseline", "everything", "--out", str(out)]
     metrics = tool["main"](["stickers", *options])
-    assert 0 < metrics["mIoU"] < 60
+    assert 5 < metrics["mIoU"] < 80
     result = json.loads(out.read_text())
+    assert result["protocol"]["long_side"] == [40.0, 140.0] and result["protocol"]["objects"] == [1, 4]
     assert result["protocol"]["stream"] == "evaluation" and len(result["per_class"]) == 3
 
 
