@@ -63,4 +63,4 @@ param_scheduler = [
     dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=5e-6),
 ]
 train_cfg.update(max_iters=steps, val_interval=1500)
-default_hooks.checkpoint.update(interval=500, max_keep_ckpts=1)
+default_hooks.checkpoint.update(interval=500, max_keep_ckpts=2)

@@ -28,6 +28,7 @@ from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.model import XVLMModel
 from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.tokens import SentenceTokens, pad_rows
+from ovdet.xvlm.weights import facts_of, pack_facts
 
 Batch = Mapping[str, Any]
 
@@ -79,6 +80,13 @@ class XVLMTraining(nn.Module):
         self.model, self.tokens, self.masking = model, tokens, masking
         self.losses = tuple(losses)
         self.by_picture, self.with_clamp = by_picture, clamp_temperature
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint of this training says of the model, so that the desk can load it."""
+        return pack_facts(facts_of(self.model, self.tokens))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing to restore: the model is built already."""
 
     def loss(self, images: Tensor | Batch, regions: Batch | None = None, **batch: Any) -> dict[str, Tensor]:
         """Losses of a batch, or of a step with a batch of pictures and perhaps one of regions.

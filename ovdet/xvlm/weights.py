@@ -1,7 +1,8 @@
-"""Checkpoints of our own, which say how to build themselves; official.py reads foreign ones."""
+"""Checkpoints of our own and of trainings, which say how to build themselves; official.py reads foreign ones."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
@@ -117,6 +119,8 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     else:
         checkpoint = load_checkpoint_file(path)
         state, said = checkpoint.get("state_dict", {}), checkpoint.get("ovdet", {})
+        if not said:
+            state, said = _of_training(state)
     try:
         facts = read_facts(said)
         if facts.tower is not None and facts.tower != tower_fingerprint():
@@ -129,6 +133,41 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"checkpoint '{path}' does not fit the model that it names: {reason}") from error
     return model.to(device).eval(), facts
+
+
+def facts_of(model: AnyXVLM, tokens: SentenceTokens) -> XVLMFacts:
+    """What a checkpoint should say of a model that is trained with these tokens."""
+    tower = needs_tower(model.recipe["builder"])
+    return XVLMFacts(
+        **model.recipe,
+        vocabulary=() if tower else tokens.vocabulary,
+        max_words=tokens.max_words,
+        max_tokens=tokens.max_tokens,
+        tower=tower_fingerprint() if tower else None,
+    )
+
+
+FACTS = "_extra_state"
+"""Key of a training's state dict that ends so holds the facts, as bytes of JSON."""
+
+
+def pack_facts(facts: XVLMFacts) -> Tensor:
+    """Facts as a tensor, which every kind of checkpoint can hold."""
+    said = {"format": FORMAT, "room": "xvlm", **_plain(asdict(facts))}
+    return torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8).clone()
+
+
+def _of_training(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and facts out of the state dict of a training; both empty if it is none."""
+    for key, value in state.items():
+        if key.endswith(FACTS) and isinstance(value, Tensor) and value.dtype == torch.uint8:
+            prefix = f"{key.removesuffix(FACTS)}model."
+            try:
+                said = json.loads(bytes(value.tolist()))
+            except ValueError:
+                continue
+            return {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}, said
+    return {}, {}
 
 
 def read_facts(said: Mapping[str, Any]) -> XVLMFacts:
