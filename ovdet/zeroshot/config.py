@@ -30,7 +30,11 @@ class ZeroShotConfig:
         cut_sure: cells above this part of the peak are surely the thing.
         cut_never: cells below this part of the peak are surely not.
         cut_trust: least IoU of GrabCut's mask with the map's outline; below it the outline stays.
-        score_threshold: default threshold, calibrated on the development half of tools/benchmarks/photographs.
+        score_threshold: default threshold without a proposer, calibrated on the development half of
+            tools/benchmarks/photographs.
+        closer_sides: sizes in which the proposer looks at the picture.
+        closer_least: regions of a lower score are not looked at more closely.
+        closer_threshold: default threshold with a proposer, calibrated likewise.
     """
 
     view_sides: tuple[int, ...] = (224, 320, 448, 640, 896)
@@ -48,6 +52,9 @@ class ZeroShotConfig:
     cut_never: float = 0.05
     cut_trust: float = 0.7
     score_threshold: float = 0.4
+    closer_sides: tuple[int, ...] = (224, 448)
+    closer_least: float = 0.25
+    closer_threshold: float = 0.45
 
     def __post_init__(self) -> None:
         if len(self.view_sides) < 3 or list(self.view_sides) != sorted(set(self.view_sides)):
@@ -56,6 +63,15 @@ class ZeroShotConfig:
             raise InputError(f"view_sides must be at least 32 pixels, got {min(self.view_sides)}")
         if not self.rims or not all(0 < rim < 1 for rim in self.rims):
             raise InputError(f"rims must be parts between 0 and 1, got {self.rims}")
-        for name in ("apart", "overlap", "inside", "cut_sure", "cut_never", "cut_trust", "score_threshold"):
+        for name in (
+            "apart",
+            "overlap",
+            "inside",
+            "cut_sure",
+            "cut_never",
+            "cut_trust",
+            "score_threshold",
+            "closer_threshold",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -15,11 +15,13 @@ from ovdet.ops.masks import Rle, encode_masks
 from ovdet.results import Detections
 from ovdet.vlm.base import VLMBackbone
 from ovdet.vlm.prompts import class_embeddings
+from ovdet.zeroshot.closer import look_closer
 from ovdet.zeroshot.config import ZeroShotConfig
 from ovdet.zeroshot.maps import look, name_maps
 from ovdet.zeroshot.masks import outline, snap_to_edges, to_picture, work_size
 from ovdet.zeroshot.matching import make_matcher
-from ovdet.zeroshot.regions import find_regions
+from ovdet.zeroshot.proposals import ProposalFinder
+from ovdet.zeroshot.regions import Region, find_regions
 
 logger = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()
@@ -35,7 +37,11 @@ class ZeroShotDetector:
     """
 
     def __init__(
-        self, backbone: VLMBackbone, config: ZeroShotConfig | None = None, device: str | torch.device = "cpu"
+        self,
+        backbone: VLMBackbone,
+        config: ZeroShotConfig | None = None,
+        device: str | torch.device = "cpu",
+        finder: ProposalFinder | None = None,
     ) -> None:
         """Take a built backbone with text and dense maps.
 
@@ -43,6 +49,7 @@ class ZeroShotDetector:
             backbone: such as `ImageNetWords` or `OpenClipBackbone`.
             config: the rules; the defaults were calibrated for `ImageNetWords`.
             device: where the backbone runs.
+            finder: of things without names, on the same trunk and device, that corrects the boxes; see `load_finder`.
 
         Raises:
             InputError: the backbone cannot give dense maps or text vectors.
@@ -52,7 +59,13 @@ class ZeroShotDetector:
             raise InputError(f"{backbone.spec.name} cannot find things: it gives no {' and no '.join(sorted(lacking))}")
         self.backbone = backbone.to(device).eval()
         self.config = config or ZeroShotConfig()
+        self.finder = finder
         self.name = backbone.spec.name
+
+    @property
+    def score_threshold(self) -> float:
+        """The calibrated default."""
+        return self.config.score_threshold if self.finder is None else self.config.closer_threshold
 
     def embed(self, names: Sequence[str]) -> Tensor:
         """Class embeddings (K, D) of K names, cached on disk; warns once of names that the backbone does not know."""
@@ -94,7 +107,7 @@ class ZeroShotDetector:
         """
         if len(names) != len(class_embeddings):
             raise InputError(f"{len(names)} names but {len(class_embeddings)} class embeddings; embed these names")
-        threshold = self.config.score_threshold if score_threshold is None else score_threshold
+        threshold = self.score_threshold if score_threshold is None else score_threshold
         return [
             self._predict_one(_checked(image, index), names, class_embeddings, threshold, max_dets, masks)
             for index, image in enumerate(images)
@@ -112,33 +125,48 @@ class ZeroShotDetector:
         size_hw = (image.shape[0], image.shape[1])
         matcher = make_matcher(self.backbone, embeddings)
         looks = look(self.backbone, image, self.config)
+        least = max(threshold, 1e-6)
+        if self.finder is not None:  # a score is a geometric mean with a number below 1
+            least = max(threshold**2, self.config.closer_least)
         found = [
             (region, index)
-            for index, maps in name_maps(looks, matcher, size_hw, self.config, max(threshold, 1e-6))
-            for region in find_regions(maps, self.config, threshold)
+            for index, maps in name_maps(looks, matcher, size_hw, self.config, least)
+            for region in find_regions(maps, self.config, least)
         ]
         found.sort(key=lambda pair: (-pair[0].score, names[pair[1]], pair[0].box))
-        boxes, scores, labels, rles = [], [], [], []
-        work_hw = work_size(size_hw)
-        work_image = cv2.resize(image, work_hw[::-1], interpolation=cv2.INTER_AREA)
-        for region, index in found[:max_dets]:
-            rough = outline(region, work_hw)
-            box_xyxy, mask = to_picture(snap_to_edges(work_image, region, rough, self.config), size_hw)
-            boxes.append(box_xyxy)
-            scores.append(min(1.0, region.score))
-            labels.append(index)
-            if with_masks:
-                rles.append(_encode(mask))
+        if self.finder is None:
+            answers = self._snapped(image, found[:max_dets], with_masks)
+        else:
+            things = look_closer(self.finder, image, found, self.config, threshold)[:max_dets]
+            answers = [
+                (thing.box_xyxy, thing.score, thing.label, _encode(thing.mask(size_hw)) if with_masks else None)
+                for thing in things
+            ]
+        boxes, scores, labels, rles = zip(*answers, strict=True) if answers else ((), (), (), ())
         return Detections(
             np.array(boxes, dtype=np.float32).reshape(-1, 4),
             np.array(scores, dtype=np.float32),
             np.array(labels, dtype=np.int64),
             tuple(names),
             size_hw,
-            tuple(rles) if with_masks else None,
+            tuple(rle for rle in rles if rle is not None) if with_masks else None,
             None,
             self.name,
         )
+
+    def _snapped(
+        self, image: np.ndarray, found: Sequence[tuple[Region, int]], with_masks: bool
+    ) -> list[tuple[tuple[float, float, float, float], float, int, Rle | None]]:
+        """Box, score, label and mask of each region, its outline moved to the picture's edges."""
+        size_hw = (image.shape[0], image.shape[1])
+        work_hw = work_size(size_hw)
+        work_image = cv2.resize(image, work_hw[::-1], interpolation=cv2.INTER_AREA)
+        answers = []
+        for region, index in found:
+            rough = outline(region, work_hw)
+            box_xyxy, mask = to_picture(snap_to_edges(work_image, region, rough, self.config), size_hw)
+            answers.append((box_xyxy, min(1.0, region.score), index, _encode(mask) if with_masks else None))
+        return answers
 
 
 def _encode(mask: np.ndarray) -> Rle:

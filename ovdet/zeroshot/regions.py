@@ -84,12 +84,13 @@ def resolve_overlaps(regions: list[Region], config: ZeroShotConfig) -> list[Regi
     """Keep the best of those that overlap (IoU) or lie in each other."""
     kept: list[Region] = []
     for region in regions:
-        if not any(_clash(region.box, other.box, config) for other in kept):
+        if not any(clash(region.box, other.box, config) for other in kept):
             kept.append(region)
     return kept
 
 
-def _clash(one: tuple[int, ...], other: tuple[int, ...], config: ZeroShotConfig) -> bool:
+def clash(one: tuple[float, ...], other: tuple[float, ...], config: ZeroShotConfig) -> bool:
+    """Are two boxes of one name in each other's way?"""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     shared = max(0, width) * max(0, height)
