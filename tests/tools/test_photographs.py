@@ -10,11 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovdet.errors import InputError
+from ovdet.layers.compact import read_compact
 from ovdet.results import Detections
 
 FOLDER = Path(__file__).parents[2] / "tools" / "benchmarks" / "photographs"
 sys.path.insert(0, str(FOLDER))
 
+import pack_proposer  # noqa: E402
 import photo_labels  # noqa: E402
 import photo_scoring  # noqa: E402
 import run  # noqa: E402
@@ -255,3 +258,41 @@ def detector_of(predictor):
     from ovdet.detector import Detector
 
     return Detector(predictor)
+
+
+class TestProposers:
+    def checkpoint(self, path):
+        from ovdet.zeroshot.proposer import Proposer
+
+        torch.manual_seed(0)
+        averaged, last = Proposer().state_dict(), Proposer().state_dict()
+        content = {
+            "meta": {"iter": 7},
+            "state_dict": {f"proposer.{name}": value for name, value in averaged.items()},
+            "ema_state_dict": {"steps": torch.tensor(7)}
+            | {f"module.proposer.{name}": value for name, value in last.items()},
+        }
+        torch.save(content, path)
+        return averaged, last
+
+    @pytest.mark.parametrize("options", [[], ["--last"]])
+    def test_are_packed_out_of_a_checkpoint(self, tmp_path, options):
+        averaged, last = self.checkpoint(tmp_path / "iter_7.pth")
+        out = tmp_path / "proposer.safetensors"
+        assert pack_proposer.main([str(tmp_path / "iter_7.pth"), str(out), *options]) == 0
+        weights, facts = read_compact(out)
+        assert facts == {"steps": 7, "averaged": not options}
+        for name, value in (last if options else averaged).items():
+            scale = value.abs().amax() / 127
+            assert (weights[name] - value).abs().max() <= scale + 1e-3, name
+
+    def test_other_checkpoints_are_refused(self, tmp_path, capsys):
+        torch.save({"state_dict": {"proposer.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+        assert pack_proposer.main([str(tmp_path / "other.pth"), str(tmp_path / "out.safetensors")]) == 2
+        assert "other names" in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+
+    def test_are_for_imagenet_words_alone(self, tmp_path):
+        detector = detector_of(Oracle([]))
+        assert run.with_proposer(detector, None) is detector
+        with pytest.raises(InputError, match="--proposer is for imagenet-words"):
+            run.with_proposer(detector, tmp_path / "proposer.safetensors")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -36,6 +37,9 @@ from ovdet.errors import InputError
 from ovdet.files import write_whole
 from ovdet.results import Detections
 from ovdet.version import __version__
+from ovdet.vlm.contrastive.imagenet_words import ImageNetWords
+from ovdet.zeroshot.predict import ZeroShotDetector
+from ovdet.zeroshot.proposals import load_finder
 
 QUESTIONS = ("own", "all")
 
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         if options.threads:
             torch.set_num_threads(options.threads)
-        detector = Detector(options.model, options.device)
+        detector = with_proposer(Detector(options.model, options.device), options.proposer)
         report = measure(detector, loaded, labels.names_of(options.half), options.score, options.out)
     except (InputError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -78,6 +82,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--half", choices=HALVES, required=True)
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a model name or a checkpoint")
     parser.add_argument(
+        "--proposer", type=Path, help="weights of pack_proposer.py: imagenet-words then looks closer at what it finds"
+    )
+    parser.add_argument(
         "--photos", type=Path, default=Path("outputs/photographs"), help="where Debian packages were unpacked"
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/photographs-report"))
@@ -85,6 +92,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; by default torch's choice")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args(arguments)
+
+
+def with_proposer(detector: Detector, file: Path | None) -> Detector:
+    """The same detector, its boxes corrected by a proposer if there is one.
+
+    Raises:
+        InputError: no such file, or a model that has no use for a proposer.
+    """
+    if file is None:
+        return detector
+    backbone = getattr(detector.predictor, "backbone", None)
+    if not isinstance(backbone, ImageNetWords):
+        raise InputError(f"--proposer is for imagenet-words; leave it out for {detector.name}")
+    return Detector(ZeroShotDetector(backbone, device=backbone.mean.device, finder=load_finder(file, backbone)))
 
 
 def load_half(half: str, labels: Labels, root: Path) -> list[Loaded]:
@@ -181,6 +202,9 @@ def protocol(
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "half": options.half,
+        "proposer_sha256": None
+        if options.proposer is None
+        else hashlib.sha256(options.proposer.read_bytes()).hexdigest(),
         "model": detector.name,
         "model_fingerprint": getattr(backbone, "fingerprint", None),
         "labels_sha256": labels.sha256,
