@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
-from ovdet.xvlm.build import GRID_WINDOWS, AnyXVLM, xvlm, xvlm_small
+from ovdet.xvlm.build import GRID_WINDOWS, AnyXVLM, xvlm
 from ovdet.xvlm.config import ImageSizes, SwinSizes, TextSizes, image_sizes, text_sizes
 from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.official import OfficialWeights, convert_official, resize_weights
-from ovdet.xvlm.small import TowerTokens
 from ovdet.xvlm.task_training import CaptionTask, PairTask, QuestionTask, RetrievalTask, WeakGroundingTask
 from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
 from ovdet.xvlm.training import LOSSES, XVLMTraining
@@ -86,47 +85,6 @@ def base_training(
     elif swin is not None and bert is not None:
         start_from_parts(model, swin, bert, wanted, words)
     return _training(task, model, tokens, settings)
-
-
-def small_training(
-    trunk: str | None = None, losses: Sequence[str] = ("contrast", "match", "box"), image_size: int = 256, **model: Any
-) -> XVLMTraining:
-    """The small X-VLM of the offline world, ready to be trained.
-
-    Args:
-        trunk: checkpoint with one `CompactTrunk` to start from, such as a teacher's of the offline world.
-        losses: of `XVLMTraining`.
-        image_size: side of the square input in pixels.
-        model: other arguments of `xvlm_small`.
-
-    Raises:
-        InputError: the checkpoint has no such trunk.
-    """
-    built = xvlm_small(image_size, **model)
-    if trunk is not None:
-        load_trunk(built.image_encoder.trunk, trunk)
-    return XVLMTraining(built, TowerTokens(), losses)
-
-
-def load_trunk(trunk: nn.Module, checkpoint: str | Path) -> None:
-    """Load a trunk: all weights whose names in the checkpoint go on like the trunk's own after "trunk.".
-
-    Raises:
-        InputError: a weight is missing, there twice, or has another shape.
-    """
-    content = load_checkpoint_file(checkpoint)
-    mine = trunk.state_dict()
-    found: dict[str, Tensor] = {}
-    for name, value in content.get("state_dict", content).items():
-        rest = name.rpartition("trunk.")[2]
-        if "trunk." in name and rest in mine:
-            if rest in found:
-                raise InputError(f"{checkpoint} holds more than one trunk: it has {rest} twice")
-            found[rest] = value
-    wrong = next((name for name in mine if name not in found or found[name].shape != mine[name].shape), None)
-    if wrong is not None:
-        raise InputError(f"{checkpoint} holds no trunk of this kind: {wrong} is missing or has another shape")
-    trunk.load_state_dict(found, strict=True)
 
 
 def _training(task: str, model: AnyXVLM, tokens: SentenceTokens, settings: dict[str, Any]) -> AnyTraining:

@@ -17,6 +17,7 @@ from ovdet.xvlm.relevance import relevance_maps, spread_over_picture
 from ovdet.xvlm.tasks import AnswerModel, CaptionModel, PairModel
 from ovdet.xvlm.tokens import SentenceTokens, pad_rows
 from ovdet.xvlm.training import XVLMTraining
+from ovdet.xvlm.weights import facts_of, pack_facts
 
 
 class _Task(nn.Module):
@@ -25,6 +26,13 @@ class _Task(nn.Module):
     def __init__(self, model: AnswerModel | PairModel | CaptionModel, tokens: SentenceTokens) -> None:
         super().__init__()
         self.model, self.tokens = model, tokens
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint of this training says of the model, so that another training can start from it."""
+        return pack_facts(facts_of(self.model, self.tokens))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing to restore: the model is built already."""
 
     def prepare(self, images: Tensor) -> Tensor:
         """Pictures as they come, on the model's device and normalised."""

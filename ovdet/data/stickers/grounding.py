@@ -36,7 +36,7 @@ class StickerTexts(Dataset):
         seed: equal seeds give equal samples.
         stream: "train", "validation" or "evaluation".
         base_only: tell of base names alone; novel things are in the pictures all the same.
-        grains: of "caption", "region" and "expression". Captions alone is image-level training.
+        grains: of "caption", "region" and "expression", or one of them. Captions alone is image-level training.
         max_texts: of one picture.
     """
 
@@ -48,14 +48,15 @@ class StickerTexts(Dataset):
         *,
         stream: str = "train",
         base_only: bool = True,
-        grains: Sequence[str] = GRAINS,
+        grains: Sequence[str] | str = GRAINS,
         max_texts: int = 5,
     ) -> None:
+        grains = (grains,) if isinstance(grains, str) else tuple(grains)
         unknown = [grain for grain in grains if grain not in GRAINS]
         if unknown or not grains or max_texts < 1:
-            raise InputError(f"grains must be of {GRAINS} and max_texts at least 1, got {tuple(grains)}, {max_texts}")
+            raise InputError(f"grains must be of {GRAINS} and max_texts at least 1, got {grains}, {max_texts}")
         self.scenes = StickerScenes(world, length, seed, stream=stream, base_only=base_only)
-        self.grains, self.max_texts = tuple(grains), max_texts
+        self.grains, self.max_texts = grains, max_texts
 
     def __len__(self) -> int:
         return len(self.scenes)
