@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, DefaultScope
 from ovdet.compat import checkpoints
 from ovdet.data.sampling import Draw
 from ovdet.engine.config import load_config
-from ovdet.engine.test import main as test_main
+from ovdet.engine.test import main as run_test
 from ovdet.engine.train import main as train_main
 from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
 
@@ -128,7 +128,7 @@ def test_a_run_is_killed_resumed_and_tested(tower, tmp_path):
     for name in ("vild", "crops"):
         out = tmp_path / f"{name}.json"
         variant = ["model.variant=vild"] if name == "crops" else []
-        test_main(
+        run_test(
             [
                 str(FOLDER / f"stickers_48_17_{name}.py"), str(tmp_path / "parts" / "iter_4.pth"), "--out", str(out),
                 "--work-dir", str(tmp_path / "test"), "--cfg-options", *more, *variant,

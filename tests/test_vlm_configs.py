@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovdet.engine.config import load_config
-from ovdet.engine.test import main as test_main
+from ovdet.engine.test import main as run_test
 from ovdet.engine.train import main as train_main
 from ovdet.vlm.contrastive.sticker_clip import sticker_clip
 
@@ -48,7 +48,7 @@ def test_a_resumed_training_is_the_same_training(path, real_names_pack, tmp_path
     train("parts", 2)
     parts = train("parts", 4, "--resume")
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
-    test_main(
+    run_test(
         [
             str(path),
             str(tmp_path / "whole" / "iter_4.pth"),

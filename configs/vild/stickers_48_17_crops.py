@@ -2,7 +2,7 @@
 
 python tools/test.py configs/vild/stickers_48_17_crops.py work_dirs/stickers_48_17_text/iter_1500.pth
 For tests alone. A score is the geometric mean of the teacher's probability and the proposal's objectness.
-Here: not tested yet; builds and runs on CPU (tests/test_sticker_configs.py).
+Here: not trained yet, as it borrows another training's weights; builds and runs on CPU (tests/test_sticker_configs.py).
 """
 
 from mmengine.config import read_base
