@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class StickerCLIP(VLMBackbone):
         """The frozen sentence tower; read when first needed, no part of `state_dict`."""
         return SentenceTower.load()
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         """Keep the sentence tower out of the registered modules."""
         if name == "sentences":
             object.__setattr__(self, name, value)
@@ -108,7 +109,8 @@ class StickerCLIP(VLMBackbone):
 
     def project_sentences(self, vectors: Tensor) -> Tensor:
         """Vectors of the sentence tower (K, 384) -> (K, 256) of unit length; row by row, so rows never mix."""
-        return self.text_head(vectors)
+        projected: Tensor = self.text_head(vectors)
+        return projected
 
     def forward_dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 256, H/32, W/32): what `encode_image` would say of each location alone."""
