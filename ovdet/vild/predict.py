@@ -17,6 +17,7 @@ from ovdet.errors import InputError
 from ovdet.ops.boxes import clip_boxes
 from ovdet.ops.masks import encode_masks
 from ovdet.results import Detections
+from ovdet.vild.crops import CropNamedModel
 from ovdet.vild.masks import paste_mask
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.roi_head import ClassTable
@@ -51,6 +52,8 @@ class ViLDDetector:
         self.facts = facts
         self.name = name
         self._base_names = {clean_name(each) for each in facts.base_names}
+        if isinstance(model, CropNamedModel):  # the tower that embeds names looks at crops too
+            model.set_teacher(self.text_tower)
 
     @classmethod
     def load(
@@ -131,6 +134,8 @@ class ViLDDetector:
         """
         threshold = self.facts.score_threshold if score_threshold is None else score_threshold
         table = self.class_table(names, class_embeddings)
+        if isinstance(self.model, CropNamedModel) and self.model.rivals is None and self.facts.class_names:
+            self.model.rivals = self.embed(self.facts.class_names)
         return [self._detect(image, tuple(names), table, threshold, max_dets, masks) for image in images]
 
     def _detect(

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from ovdet.errors import InputError
 from ovdet.vild.build import BUILDERS
-from ovdet.vild.crops import crop_scores
+from ovdet.vild.crops import crop_scores, true_rivals
 from ovdet.vild.roi_head import ClassTable
 from ovdet.vild.teacher import CropTeacher
 
@@ -75,3 +75,21 @@ def test_without_a_teacher_it_says_so(model):
     model.set_class_embeddings(torch.randn(4, WIDTH))
     with pytest.raises(InputError, match="has no teacher"):
         model(**model.data_preprocessor(batch(), False), mode="predict")
+
+
+def test_rivals_share_in_the_probabilities_and_are_never_answers():
+    asked, others = torch.eye(6)[:2], torch.eye(6)[2:4]
+    rows = torch.stack([torch.eye(6)[0], torch.eye(6)[2]])  # one is asked for, one is a rival
+    table, objectness = ClassTable(asked), torch.ones(2)
+    alone = crop_scores(rows, objectness, table, 0.1)
+    among = crop_scores(rows, objectness, table, 0.1, others)
+    assert alone.shape == among.shape == (2, 2)
+    assert alone[1].tolist() == pytest.approx([0.5**0.5] * 2)  # forced to be one of two
+    assert among[1].max() < 0.01 < 0.99 < among[0, 0]
+
+
+def test_synonyms_are_no_rivals():
+    asked = torch.tensor([[1.0, 0.0]])
+    near, far = [0.95, 0.3122], [0.6, 0.8]
+    assert true_rivals(torch.tensor([near, far]), asked).tolist() == [pytest.approx(far)]
+    assert len(true_rivals(torch.tensor([near, far]), torch.zeros(0, 2))) == 2

@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("source", type=Path, help="checkpoint of tools/train.py")
     add("target", type=Path, help="file to write (.safetensors)")
     add("--score", type=float, metavar="S", help="default score threshold, 0 to 1 (default: the checkpoint's own)")
+    add("--crops", type=float, metavar="T", help="let the text tower name crops of the boxes, at temperature T")
     add("--training", default="", metavar="TEXT", help="how it was trained, for the file's own record")
     add("--pack", type=Path, metavar="DIR", help="sprite pack trained on: its artists are named in the file")
     add("--grounds", type=Path, metavar="DIR", help="photographs trained on: their licences.json goes into the file")
@@ -58,6 +59,8 @@ def convert(chosen: argparse.Namespace) -> list[str]:
     """Pack with the shipped text tower, read again and compare; returns lines that say what came out."""
     about = {"licence": "Apache-2.0", "training": chosen.training, **attribution(chosen.pack, chosen.grounds)}
     before = ViLDDetector.load(chosen.source)
+    if chosen.crops is not None:
+        before = named_by_crops(before, chosen.crops)
     tower = create_vlm(before.text_tower.spec.name)
     names = list(before.facts.class_names)
     if not names:
@@ -81,6 +84,22 @@ def convert(chosen: argparse.Namespace) -> list[str]:
     size = f"{chosen.target}: {size_mb:.2f} MB, the checkpoint {was:.2f} MB"
     words = f"names: lowest cosine with the vectors of the training's text tower {cosine:.4f}"
     return [size, words, compare(before, after, names, chosen.pictures or sorted(DEMO.glob("*.png")))]
+
+
+def named_by_crops(detector: ViLDDetector, temperature: float) -> ViLDDetector:
+    """The same boxes and masks, named by the text tower's picture side on crops.
+
+    Raises:
+        InputError: the detector is of another builder, or the temperature is not above 0.
+    """
+    if detector.facts.builder != "vild_stickers" or not temperature > 0:
+        raise InputError("--crops is for detectors of vild_stickers, with a temperature above 0")
+    kept = ("variant", "embed_dim", "with_mask", "score_thr", "max_per_img", "closed_classes", "mean", "std")
+    arguments = {key: value for key, value in detector.facts.arguments.items() if key in kept}
+    facts = replace(detector.facts, builder="vild_stickers_crops", arguments={**arguments, "temperature": temperature})
+    model = facts.build()
+    model.load_state_dict(detector.model.state_dict(), strict=True)
+    return ViLDDetector(model.eval(), detector.text_tower, facts)
 
 
 def attribution(pack: Path | None, grounds: Path | None) -> dict[str, Any]:

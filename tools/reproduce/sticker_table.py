@@ -17,7 +17,8 @@ NAMES = {
     "image": "ViLD-image",
     "vild": "ViLD",
     "ensemble": "ViLD-ensemble",
-    "shipped": "shipped",
+    "shipped": "from the teacher's trunk, longer",
+    "shipped_crops": "the same, named by the teacher's crops (shipped)",
 }
 STYLES = {
     "trained": "artists trained on",
@@ -58,8 +59,12 @@ def table(results: Mapping[str, Mapping[str, float]], split: str, style: str, se
     head = [f"{kind} {group}" for kind in ("box", "mask") for group in ("base", "novel", "all")]
     lines = ["| | " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(head)]
     for variant, name in NAMES.items():
-        keys = [f"shipped-{style}"] if variant == "shipped" else [f"{split}-{variant}-{seed}-{style}" for seed in seeds]
-        if (variant == "shipped" and split != "75_25") or not any(key in results for key in keys):
+        keys = (
+            [f"{variant}-{style}"]
+            if variant.startswith("shipped")
+            else [f"{split}-{variant}-{seed}-{style}" for seed in seeds]
+        )
+        if (variant.startswith("shipped") and split != "75_25") or not any(key in results for key in keys):
             continue
         cells = [
             cell(results, keys, f"{kind}_AP50_{group}")

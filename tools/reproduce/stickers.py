@@ -76,7 +76,9 @@ def stages(root: Path) -> list[Stage]:
     shipped, needs = "vild/stickers_shipped", ("grounds", "teacher-file")
     start = _start(root, "ensemble", f"{root}/teacher.safetensors")
     made.append(_training("shipped", shipped, root, needs, world, options=start))
-    made += [_test(root, "shipped", shipped, "shipped", style, world) for style in STYLES]
+    for name in ("shipped", "shipped_crops"):
+        config = "vild/stickers_shipped" if name == "shipped" else "vild/stickers_shipped_crops"
+        made += [_test(root, name, config, "shipped", style, world) for style in STYLES]
     made.append(Stage("table", ("tools/reproduce/sticker_table.py", str(root)), tuple(stage.name for stage in made)))
     return made
 

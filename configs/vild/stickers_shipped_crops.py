@@ -1,0 +1,15 @@
+"""Boxes and masks of stickers_shipped.py, named by the teacher on crops, sticker scenes: what `--model stickers` does.
+
+python tools/test.py configs/vild/stickers_shipped_crops.py work_dirs/stickers_shipped/iter_3200.pth
+The teacher of this world is small enough to look at each of 80 boxes; temperature chosen on validation scenes.
+Here: not trained yet, as it borrows another training's weights; figures in docs/results.md.
+"""
+
+from mmengine.config import read_base
+
+from ovdet.vild.build import vild_stickers_crops
+
+with read_base():
+    from .._base_.stickers import *
+
+model = dict(type=vild_stickers_crops, variant="ensemble", temperature=0.04)
