@@ -45,7 +45,8 @@ SCRIPT = textwrap.dedent(
     other = [torch.empty_like(flat) for _ in range(2)]
     torch.distributed.all_gather(other, flat)
     assert torch.equal(other[0], other[1]), "the two processes hold different weights"
-    print("same")
+    print("same", flush=True)
+    torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
     """
 )
 
