@@ -227,7 +227,7 @@ MODELS: dict[str, ZooEntry] = {
         weights=WeightsRecord(
             source="trained by configs/vlm/sticker_clip.py",
             licence="Apache-2.0",
-            size_mb=5,
+            size_mb=4,
             note="drawings, stickers, clip art; not photographs; comes with the installation",
         ),
         is_local=lambda: True,
