@@ -6,7 +6,7 @@ come from the picture as the student sees it, resized and flipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -58,20 +58,21 @@ class CropTeacher:
             self.backbone.to(images.device)
         counts = [len(boxes) for boxes in boxes_xyxy]
         side, width = self.backbone.spec.image_size, self.backbone.spec.embed_dim
-        crops = [
-            roi_align(image[None, :, :height, :width_], [rois], (side, side), sampling_ratio=-1, aligned=True)
+        crops = (
+            roi_align(image[None, :, :height, :width_], [part], (side, side), sampling_ratio=-1, aligned=True)
             for image, (height, width_), boxes in zip(images.float(), sizes_hw, boxes_xyxy, strict=True)
             for scale in self.scales
-            if len(rois := self._crops(boxes.detach().float(), scale, (height, width_)))
-        ]  # each (M_i, 3, S, S), the scales of a picture beside one another
-        if not crops:
-            return [images.new_zeros(0, width, dtype=torch.float32) for _ in counts]
+            for part in self._crops(boxes.detach().float(), scale, (height, width_)).split(self.block)
+            if len(part)
+        )  # each (n, 3, S, S), n at most a block; the scales of a picture beside one another
         with torch.autocast(images.device.type, enabled=self.half and torch.is_autocast_enabled(images.device.type)):
-            features = torch.cat(
-                [self.backbone.image_features(part) for part in torch.cat(crops).clamp(0, 1).split(self.block)]
-            )
+            features = [self.backbone.image_features(block.clamp(0, 1)) for block in _blocks(crops, self.block)]
+        if not features:
+            return [images.new_zeros(0, width, dtype=torch.float32) for _ in counts]
         embeddings = []
-        for part, count in zip(features.float().split([len(self.scales) * c for c in counts]), counts, strict=True):
+        for part, count in zip(
+            torch.cat(features).float().split([len(self.scales) * c for c in counts]), counts, strict=True
+        ):
             embeddings.append(F.normalize(part.view(len(self.scales), count, width).sum(dim=0), dim=1))
         return embeddings
 
@@ -80,3 +81,16 @@ class CropTeacher:
         if not self.square:
             return crop_boxes(boxes_xyxy, scale, size_hw)
         return square_regions(torch.cat([torch.zeros_like(boxes_xyxy[:, :1]), boxes_xyxy], dim=1), scale)[:, 1:]
+
+
+def _blocks(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Batches (n, ...) joined to at least `size` and cut to it, the last one to what is left."""
+    held: list[Tensor] = []
+    for part in parts:
+        held.append(part)
+        while sum(map(len, held)) >= size:
+            joined = torch.cat(held)
+            yield joined[:size]
+            held = [joined[size:]]
+    if rest := [part for part in held if len(part)]:
+        yield torch.cat(rest)

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
-from ovdet.vild.teacher import CropTeacher
+from ovdet.vild.teacher import CropTeacher, _blocks
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
 
 
@@ -70,3 +71,11 @@ def test_square_crops_keep_shapes_and_are_black_outside():
     torch.testing.assert_close(
         F.normalize(shown[:, 10:, 10:].flatten(), dim=0), F.normalize(image[0, :, :10, :10].flatten(), dim=0)
     )
+
+
+@pytest.mark.parametrize("sizes", [[5], [9], [3, 3, 3], [1, 9, 1], [0, 4], []])
+def test_blocks_hold_all_rows_in_order_and_never_more_than_asked(sizes):
+    rows = torch.arange(sum(sizes))
+    blocks = list(_blocks(rows.split(sizes) if sizes else [], 4))
+    assert torch.equal(torch.cat([rows[:0], *blocks]), rows)
+    assert [len(block) for block in blocks] == [4] * (len(rows) // 4) + [len(rows) % 4] * bool(len(rows) % 4)
