@@ -11,7 +11,7 @@ import torch
 
 from ovdet.data.augment import ALL_OPERATIONS, RandAugment
 from ovdet.data.batches import WHOLE_PICTURE, EndlessDataset
-from ovdet.data.records import Broken, BrokenSamples, Record, Share, Source, endless, open_picture
+from ovdet.data.records import BrokenSamples, Record, Share, Source, endless, open_picture
 from ovdet.data.texts import clean_caption, join_pieces
 from ovdet.data.views import Augmentation, SideWords, check_side_words, crop_anywhere, mirror, to_tensor
 from ovdet.errors import InputError
@@ -58,17 +58,7 @@ class CaptionedPictures(EndlessDataset):
         self.broken = broken or BrokenSamples()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for number, record in endless(self.source, self.seed):
-            if isinstance(record, Broken):
-                self.broken.add(record.name, record.reason)
-                continue
-            try:
-                sample = self.sample(record, number)
-            except InputError as error:
-                self.broken.add(record.name, str(error))
-                continue
-            self.broken.good += 1
-            yield sample
+        return self.broken.sorted_out(endless(self.source, self.seed), self.sample)
 
     def sample(self, record: Record, number: int) -> dict[str, Any]:
         """One sample.

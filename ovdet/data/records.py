@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -178,6 +178,22 @@ class BrokenSamples:
             raise InputError(
                 f"{self.count} of {seen} samples are broken, the last one {name}: {reason}; see the log for the others"
             )
+
+    def sorted_out(
+        self, records: Iterable[tuple[int, Record | Broken]], make: Callable[[Record, int], dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Samples made of numbered records; the broken ones, before or while they are made, are counted and named."""
+        for number, record in records:
+            if isinstance(record, Broken):
+                self.add(record.name, record.reason)
+                continue
+            try:
+                sample = make(record, number)
+            except InputError as error:
+                self.add(record.name, str(error))
+                continue
+            self.good += 1
+            yield sample
 
 
 def open_picture(record: Record, root: str | Path = "") -> Image.Image:

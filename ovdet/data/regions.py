@@ -16,7 +16,7 @@ import torch
 from ovdet.data.augment import RandAugment
 from ovdet.data.batches import WHOLE_PICTURE, EndlessDataset
 from ovdet.data.captions import choose_text, sample_generator
-from ovdet.data.records import Broken, BrokenSamples, Record, Source, endless, open_picture
+from ovdet.data.records import BrokenSamples, Record, Source, endless, open_picture
 from ovdet.data.texts import clean_caption, join_pieces, swap_sides
 from ovdet.data.views import Augmentation, SideWords, View, check_side_words, crop_around, mirror, to_tensor
 from ovdet.errors import InputError
@@ -67,17 +67,7 @@ class RegionTexts(EndlessDataset):
         self.broken = broken or BrokenSamples()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for number, record in endless(self.source, self.seed):
-            if isinstance(record, Broken):
-                self.broken.add(record.name, record.reason)
-                continue
-            try:
-                sample = self.sample(record, number)
-            except InputError as error:
-                self.broken.add(record.name, str(error))
-                continue
-            self.broken.good += 1
-            yield sample
+        return self.broken.sorted_out(endless(self.source, self.seed), self.sample)
 
     def sample(self, record: Record, number: int) -> dict[str, Any]:
         """One sample.
