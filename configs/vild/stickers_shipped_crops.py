@@ -2,7 +2,8 @@
 
 python tools/test.py configs/vild/stickers_shipped_crops.py work_dirs/stickers_shipped/iter_3200.pth
 The teacher of this world is small enough to look at each of 80 boxes; temperature chosen on validation scenes.
-Here: not trained yet, as it borrows another training's weights; figures in docs/results.md.
+Here: 2026-11-22, seed 0, 1000 scenes, 741 candidates (docs/results.md):
+box AP50 base 57.8, novel 57.3, all 57.7, masks all 51.8; Twemoji all 30.8.
 """
 
 from mmengine.config import read_base

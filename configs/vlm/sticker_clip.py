@@ -2,7 +2,8 @@
 
 python tools/train.py configs/vlm/sticker_clip.py --work-dir work_dirs/sticker_clip
 OVDET_STICKERS must name the sprite pack (docs/stickers.md).
-Here: not trained yet; builds and steps on CPU (tests/test_vlm_configs.py).
+Here: 2026-11-22, seed 0 (docs/results.md): top 1 of 741 names 93.5, Twemoji 55.2, OpenMoji 18.6. The schedule was
+laid out for 15,000 steps and shortened to 11,000 at step 6,000.
 """
 
 from mmengine.dataset import DefaultSampler, default_collate
