@@ -5,7 +5,8 @@ As stickers_75_25_ensemble.py, but the trunk and the text head's projection star
 (configs/vlm/sticker_clip.py), which saw crops of all names, though never a box; a quarter of the drawings are redrawn
 in other manners, for artists never seen; and it trains longer.
 Here: 2026-11-22, seed 0, 1000 scenes, 741 candidates, by its own two heads (docs/results.md):
-box AP50 base 44.3, novel 39.6, all 43.1, masks all 39.2. Its first 1600 steps had no redrawn drawings and the paper's crops.
+box AP50 base 44.3, novel 39.6, all 43.1, masks all 39.2.
+Its first 1600 steps had no redrawn drawings and the paper's crops.
 """
 
 from mmengine.config import read_base
