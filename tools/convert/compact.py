@@ -1,6 +1,6 @@
 """Pack a trained detector into a file of a quarter of its size, and say what that changes.
 
-python tools/convert/compact.py work_dirs/stickers_75_25_ensemble/iter_6000.pth stickers.safetensors --score 0.3
+python tools/convert/compact.py work_dirs/stickers_75_25_ensemble/iter_1500.pth stickers.safetensors --score 0.3
 """
 
 from __future__ import annotations
