@@ -177,11 +177,19 @@ class ShowHook(Hook):
         """Draw one batch."""
         self.out.mkdir(parents=True, exist_ok=True)
         names = runner.test_dataloader.dataset.metainfo["classes"]
-        for sample in outputs or ():
-            image = _as_annotated(sample.img_path, tuple(sample.ori_shape[:2]))
+        for index, sample in enumerate(outputs or ()):
+            image = _as_tested(sample, None if data_batch is None else data_batch["inputs"][index])
             found = as_detections(sample.pred_instances, names, image.shape[:2])
             drawn = found[found.scores >= self.score].draw(image)
             Image.fromarray(drawn).save(self.out / f"{sample.img_id}_{Path(sample.img_path).stem}.jpg")
+
+
+def _as_tested(sample: Any, pixels: Tensor | None) -> np.ndarray:
+    """The picture (H, W, 3) RGB of the boxes: the file's, or `pixels`, BGR, where it was drawn on the fly."""
+    size_hw = tuple(sample.ori_shape[:2])
+    if pixels is not None and tuple(pixels.shape[-2:]) == size_hw and not Path(sample.img_path).is_file():
+        return np.ascontiguousarray(pixels.flip(0).permute(1, 2, 0).byte().cpu().numpy())
+    return _as_annotated(sample.img_path, size_hw)
 
 
 def _as_annotated(path: str, size_hw: tuple[int, int]) -> np.ndarray:

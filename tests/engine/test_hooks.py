@@ -177,6 +177,18 @@ def test_pictures_are_drawn_in_the_frame_of_the_annotations(runner, tmp_path, si
         assert drawn.size == (16, 12)
 
 
+def test_scenes_drawn_on_the_fly_are_shown_too(runner, tmp_path):
+    pixels = torch.zeros(3, 12, 16, dtype=torch.uint8)
+    pixels[0] = 200  # BGR: blue
+    sample = SimpleNamespace(img_path="evaluation/0/5", img_id=6, ori_shape=(12, 16), pred_instances=instances())
+    sample.pred_instances = sample.pred_instances[:0]
+    runner.test_dataloader = loader(("ab", "cde"), (True, False))
+    ShowHook(tmp_path / "shown").after_test_iter(runner, 0, {"inputs": [pixels]}, [sample])
+    with Image.open(tmp_path / "shown" / "6_5.jpg") as drawn:
+        red, _, blue = np.asarray(drawn.convert("RGB")).reshape(-1, 3).mean(0)
+        assert blue > 180 and red < 20
+
+
 class Stored:
     """A teacher store, as the hook sees it."""
 
