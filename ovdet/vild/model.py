@@ -154,6 +154,22 @@ class ViLDModel(BaseDetector):
         sizes_hw = [tuple(sample.img_shape[:2]) for sample in batch_data_samples]
         return self.roi_head.predict(pyramid, proposals, sizes_hw, table, **limits)
 
+    @torch.no_grad()
+    def propose(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> list[InstanceData]:
+        """Boxes of whatever may be a thing: the RPN's, refined by the second stage; arguments as for `detect`.
+
+        Returns:
+            B with bboxes (N, 4) in pixels of the network's input and scores (N,), the RPN's objectness; none is
+            suppressed.
+        """
+        pyramid = self.extract_feat(batch_inputs)
+        proposals = self.rpn_head.predict(pyramid, batch_data_samples, rescale=False)
+        sizes_hw = [tuple(sample.img_shape[:2]) for sample in batch_data_samples]
+        boxes_xyxy, _, _ = self.roi_head.regions(pyramid, proposals, sizes_hw)
+        return [
+            InstanceData(bboxes=boxes, scores=each.scores) for boxes, each in zip(boxes_xyxy, proposals, strict=True)
+        ]
+
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample], rescale: bool = True
     ) -> list[DetDataSample]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor
+from torchvision.ops import nms
 
 from ovdet.errors import InputError
 from ovdet.ops.boxes import clip_boxes
@@ -137,6 +138,24 @@ class ViLDDetector:
         if isinstance(self.model, CropNamedModel) and self.model.rivals is None and self.facts.class_names:
             self.model.rivals = self.embed(self.facts.class_names)
         return [self._detect(image, tuple(names), table, threshold, max_dets, masks) for image in images]
+
+    @torch.inference_mode()
+    def propose(self, image: np.ndarray, *, max_boxes: int = 50, nms_iou: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes of whatever may be a thing, without names.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            max_boxes: kept, best first.
+            nms_iou: overlap above which the less likely of two boxes goes.
+
+        Returns:
+            boxes_xyxy (N, 4) in pixels of the picture, and objectness (N,) in [0, 1].
+        """
+        data, scale_xy = prepare_picture(self.model, image, self.facts.test_scale)
+        found = self.model.propose(data["inputs"], data["data_samples"])[0]
+        boxes_xyxy = clip_boxes(found.bboxes.float() / found.bboxes.new_tensor(scale_xy * 2), image.shape[:2])
+        kept = nms(boxes_xyxy, found.scores.float(), nms_iou)[:max_boxes]
+        return boxes_xyxy[kept].cpu().numpy(), found.scores[kept].float().cpu().numpy()
 
     def _detect(
         self, image: np.ndarray, names: tuple[str, ...], table: ClassTable, threshold: float, max_dets: int, masks: bool

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from ovdet.errors import InputError
 from ovdet.ops.masks import decode_masks
@@ -55,6 +56,22 @@ def test_a_batch_of_mixed_sizes_equals_one_at_a_time(detector, pictures):
         assert np.array_equal(one.boxes_xyxy, two.boxes_xyxy)
         assert np.array_equal(one.scores, two.scores)
         assert one.rles == two.rles
+
+
+def test_boxes_without_names_are_apart_inside_and_best_first(detector, pictures):
+    for picture in pictures:
+        boxes_xyxy, objectness = detector.propose(picture, max_boxes=20, nms_iou=0.5)
+        assert 0 < len(boxes_xyxy) == len(objectness) <= 20
+        assert (np.diff(objectness) <= 0).all() and objectness.min() >= 0 and objectness.max() <= 1
+        height, width = picture.shape[:2]
+        assert (boxes_xyxy >= 0).all()
+        assert (boxes_xyxy[:, [0, 2]] <= width).all() and (boxes_xyxy[:, [1, 3]] <= height).all()
+        overlaps = box_iou(*[torch.from_numpy(boxes_xyxy)] * 2) - torch.eye(len(boxes_xyxy))
+        assert overlaps.max() <= 0.5
+    named = detector.predict(pictures[:1], NAMES, detector.embed(NAMES), score_threshold=0.0)[0]
+    loose, _ = detector.propose(pictures[0], max_boxes=1000, nms_iou=1.0)
+    nearest = np.abs(named.boxes_xyxy[:, None] - loose).max(axis=2).min(axis=1)
+    assert nearest.max() < 1e-3  # what is named is among what is proposed
 
 
 @pytest.mark.parametrize("size_hw", [(90, 120), (64, 64), (33, 17)])
