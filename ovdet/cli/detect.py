@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ovdet.cli.terminal import BAD_INPUT, Parser, gentle_interrupt, say_error
+from ovdet.cli.options import add_run_options, add_sources, make_plan
+from ovdet.cli.terminal import BAD_INPUT, Parser
 from ovdet.cli.vocabulary import parse_classes
-from ovdet.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ovdet.detector import Predictor
-    from ovdet.media import Source
+    from ovdet.results import Detections
 
 _EXAMPLE = """ovdet detect photo.jpg --classes "cat, coffee cup, hot air balloon"
        ovdet detect SOURCE... --classes NAMES|FILE [options]"""
@@ -45,21 +45,13 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="picture, video, folder, quoted glob, or camera index such as 0")
+    add_sources(parser)
     add("--classes", required=True, metavar="NAMES|FILE", help="names apart by commas, or a file with one name a line")
     add("--model", metavar="NAME|FILE", help=_MODEL_HELP)
-    add("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     add("--score", type=float, metavar="S", help="lowest score that is kept, 0 to 1 (default: the model's own)")
     add("--max-dets", type=int, default=100, metavar="N", help="most detections a picture (default: 100)")
-    add("--batch-size", type=int, default=1, metavar="N", help="pictures looked at together (default: 1)")
     add("--no-masks", action="store_true", help="boxes only")
-    add("--out", type=Path, default=Path("outputs"), metavar="DIR", help="where files go (default: outputs)")
-    add("--no-save", action="store_true", help="draw no pictures and no video")
-    add("--save-crops", action="store_true", help="save what is in each box to DIR/crops")
-    add("--format", metavar="LIST", help="also write results: coco, yolo (or yolo-score), csv, apart by commas")
-    add("--json", action="store_true", help="one JSON object a picture or frame on stdout, a line each")
-    add("--show", action="store_true", help="show what is drawn in a window; q ends")
-    add("--debug", action="store_true", help="show tracebacks")
+    add_run_options(parser)
     return parser
 
 
@@ -83,48 +75,19 @@ def main(arguments: Sequence[str], predictor: Predictor | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextIO) -> int:
-    from ovdet.cli.job import Job
+    from ovdet.cli.job import Job, run_job
     from ovdet.detector import DEFAULT_MODEL, Detector, check_options
-    from ovdet.files import writable_folder
-    from ovdet.formats import parse_formats
 
     names = parse_classes(options.classes)
     check_options(options.score, options.max_dets, options.batch_size)
-    formats = parse_formats(options.format) if options.format is not None else []
-    if options.show and not has_display():
-        raise InputError("--show: there is no display here; leave it out")
-    if formats or options.save_crops or not options.no_save:
-        writable_folder(options.out)
-    sources, problems = gather_sources(options.sources)
-    for problem in problems:
-        say_error(problem)
-    if not sources:
+    plan = make_plan(options)
+    if not plan.sources:
         return BAD_INPUT
-    detector = Detector(predictor or options.model or DEFAULT_MODEL, device=options.device)
-    with gentle_interrupt("stopping in good order; Ctrl-C again stops at once") as stop:
-        job = Job(detector.predictor, names, sources, options, stdout=stdout if options.json else None, stop=stop)
-        code = job.run(formats)
-    return stop.code or max(code, BAD_INPUT if problems else 0)
+    desk = Detector(predictor or options.model or DEFAULT_MODEL, device=options.device).predictor
+    class_embeddings = desk.embed(names)  # (K, D)
+    rules = {"score_threshold": options.score, "max_dets": options.max_dets, "masks": not options.no_masks}
 
+    def answer(images: Sequence[np.ndarray]) -> list[Detections]:
+        return desk.predict(images, names, class_embeddings, **rules)
 
-def gather_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
-    """Everything that the arguments stand for, each file once, and a sentence for each argument that fails."""
-    from ovdet.media import find_sources
-
-    sources: dict[str, Source] = {}
-    problems = []
-    for argument in arguments:
-        try:
-            for source in find_sources(argument):
-                key = str(source) if source.kind == "camera" else str(source.path.resolve())
-                sources.setdefault(key, source)
-        except InputError as error:
-            problems.append(str(error))
-        except OSError as error:
-            problems.append(f"{argument} cannot be read: {error.strerror}")
-    return list(sources.values()), problems
-
-
-def has_display() -> bool:
-    """Whether a window can be opened; asked beforehand, as Qt ends the whole process where it cannot."""
-    return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return run_job(Job(answer, names, plan.sources, options, stdout=stdout if options.json else None), plan)

@@ -1,4 +1,4 @@
-"""One run of `ovdet detect`: read, predict, draw, write, picture by picture; a bad one does not stop the others."""
+"""One run over pictures and video: read, answer, draw, write, one by one; a bad one does not stop the others."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import itertools
 import logging
 import re
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ovdet.cli.terminal import BAD_INPUT, FAULT, OutputFailed, say_error, write_json_line
-from ovdet.detector import Predictor
+from ovdet.cli.options import Plan
+from ovdet.cli.terminal import BAD_INPUT, FAULT, OutputFailed, Stop, gentle_interrupt, say_error, write_json_line
 from ovdet.draw import draw_detections
 from ovdet.errors import InputError, OvdetError
 from ovdet.files import write_problem
@@ -31,6 +30,8 @@ from ovdet.media import Source, VideoReader, VideoWriter, read_picture, write_pi
 from ovdet.results import Detections
 
 T = TypeVar("T")
+Answer: TypeAlias = Callable[[Sequence[np.ndarray]], list[Detections]]
+"""What is found in each of some pictures, (H, W, 3) uint8 RGB of any sizes."""
 _log = logging.getLogger(__name__)
 _DRAWN_AS = {".jpg": ".jpg", ".jpeg": ".jpg", ".jfif": ".jpg", ".webp": ".webp"}
 _LONGEST_SIDE = {".jpg": 65500, ".webp": 16383, ".png": 2**31}
@@ -53,36 +54,52 @@ class Job:
     """Everything that one run shares; `run` does it and says how it went by an exit code.
 
     Args:
-        predictor: that answers.
-        names: the user's class names.
+        answer: looks at pictures.
+        names: of the classes of the answers.
         sources: what to look at.
-        options: of the command line.
+        options: of the command line, those of `add_run_options` at least.
         stdout: for lines of JSON, or None.
-        stop: set when the run is to end after the picture at hand.
+        writes: what else is written of every result.
     """
 
     def __init__(
         self,
-        predictor: Predictor,
+        answer: Answer,
         names: Sequence[str],
         sources: Sequence[Source],
         options: argparse.Namespace,
         *,
         stdout: TextIO | None,
-        stop: threading.Event,
+        writes: Sequence[Write] = (),
     ) -> None:
-        self.predictor, self.names, self.sources, self.options = predictor, names, sources, options
-        self.stdout, self.stop = stdout, stop
+        self.answer, self.names, self.sources, self.options = answer, names, sources, options
+        self.stdout = stdout
+        self.stop = Stop()
         self.code = 0
         self._stems = StemBook()
         self._inputs = {source.path.resolve() for source in sources if source.kind != "camera"}
-        self._writes: list[Write] = []
+        self._writes = list(writes)
+
+    def record(self, result: Detections) -> dict[str, Any]:
+        """What is told of a result as JSON; "source" comes first."""
+        return result.to_dict()
+
+    def answer_frames(self, items: Iterator[Item]) -> Iterator[tuple[Item, Detections]]:
+        """Look at the frames of one video, no more than a batch ahead.
+
+        Raises:
+            OvdetError: the model failed on a frame.
+        """
+        for batch in batches(items, self.options.batch_size):
+            for item, result in self._predict(batch):
+                if isinstance(result, OvdetError):
+                    raise result
+                yield item, result
 
     def run(self, formats: Sequence[str]) -> int:
         """Look at every source and finish the result files; the exit code is 0, 1 or 2."""
-        self._class_embeddings = self.predictor.embed(self.names)  # (K, D)
         with ExitStack() as stack:
-            self._writes = [stack.enter_context(FORMATS[name](self.options.out, self.names)) for name in formats]
+            self._writes += [stack.enter_context(FORMATS[name](self.options.out, self.names)) for name in formats]
             bar = stack.enter_context(tqdm(total=len(self.sources), unit="source", disable=_quiet(self.sources)))
             for kind, group in itertools.groupby(self.sources, key=lambda source: source.kind):
                 if kind == "picture":
@@ -123,22 +140,12 @@ class Job:
     def _predict(self, items: Sequence[Item]) -> list[tuple[Item, Detections | OvdetError]]:
         """Results of a batch; if the batch fails, its pictures one by one, so that only the culprit is lost."""
         try:
-            results = self._call_model([item.image for item in items]) if items else []
+            results = self.answer([item.image for item in items]) if items else []
         except Exception as error:
             if len(items) > 1:
                 return [pair for item in items for pair in self._predict([item])]
             return [(items[0], fault_of(items[0], error))]
         return [(item, replace(result, source=str(item.source))) for item, result in zip(items, results, strict=True)]
-
-    def _call_model(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        return self.predictor.predict(
-            images,
-            self.names,
-            self._class_embeddings,
-            score_threshold=self.options.score,
-            max_dets=self.options.max_dets,
-            masks=not self.options.no_masks,
-        )
 
     def _save_picture(self, item: Item, result: Detections) -> Path | None:
         """Draw and save a picture and its crops; the path of the drawn one."""
@@ -188,14 +195,11 @@ class Job:
             tqdm(total=reader.count or None, unit="frame", leave=False, disable=None, file=sys.stderr) as bar,
         ):
             items = (Item(frame.image, source, Place(stem, frame.index, frame.time_s)) for frame in reader)
-            for batch in batches(self._until_stopped(items), self.options.batch_size):
-                for item, result in self._predict(batch):
-                    if isinstance(result, OvdetError):
-                        raise result
-                    self._frame(item, result, writer)
-                    found.update(result.names)
-                    frames += 1
-                bar.update(len(batch))
+            for item, result in self.answer_frames(self._until_stopped(items)):
+                self._frame(item, result, writer)
+                found.update(result.names)
+                frames += 1
+                bar.update(1)
         goal = f" -> {path}" if path else ""
         seconds = time.perf_counter() - start
         _log.info("%s: %d frames, %s (%.1f s)%s", source, frames, summary(found), seconds, goal)
@@ -220,7 +224,7 @@ class Job:
         except OvdetError as error:
             raise OutputFailed(str(error)) from error
         if self.stdout is not None:
-            record = result.to_dict()
+            record = self.record(result)
             write_json_line({"source": record.pop("source"), **item.place.as_fields(), **record}, self.stdout)
 
     def _show(self, image: np.ndarray, *, wait_ms: int) -> None:
@@ -252,6 +256,13 @@ class Job:
     def _report(self, error: OvdetError) -> None:
         say_error(str(error), error)
         self.code = max(self.code, FAULT if isinstance(error, PictureFault) else BAD_INPUT)
+
+
+def run_job(job: Job, plan: Plan) -> int:
+    """Run a job so that a first Ctrl-C ends it in good order; gives the exit code."""
+    with gentle_interrupt("stopping in good order; Ctrl-C again stops at once") as job.stop:
+        code = job.run(plan.formats)
+    return job.stop.code or max(code, plan.code)
 
 
 class StemBook:
