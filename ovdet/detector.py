@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -131,27 +131,53 @@ class Detector:
 
         names = check_names(names)
         check_options(score, max_dets, batch_size)
-        options = {"score_threshold": score, "max_dets": max_dets, "masks": masks}
-        if isinstance(source, str | Path | Image.Image | np.ndarray):
-            return next(self._stream([source], names, options, 1, color))
-        if isinstance(source, Tensor | bytes | bytearray) or not isinstance(source, Iterable):
-            raise InputError(
-                f"a picture must be a path, a PIL image or a (H, W, 3) uint8 array, got {type(source).__name__}; "
-                "turn a tensor into an array first"
-            )
-        results = self._stream(source, names, options, batch_size, color)
-        return list(results) if isinstance(source, list | tuple) else results
-
-    def _stream(
-        self, pictures: Iterable[Picture], names: list[str], options: dict[str, Any], batch_size: int, color: str
-    ) -> Iterator[Detections]:
         class_embeddings = self.predictor.embed(names)  # (K, D)
-        pictures = iter(pictures)
-        while batch := list(itertools.islice(pictures, batch_size)):
-            images = [load_picture(picture, color) for picture in batch]
-            results = self.predictor.predict(images, names, class_embeddings, **options)
-            for picture, result in zip(batch, results, strict=True):
-                yield replace(result, source=source_name(picture))
+
+        def look(images: list[np.ndarray]) -> list[Detections]:
+            return self.predictor.predict(
+                images, names, class_embeddings, score_threshold=score, max_dets=max_dets, masks=masks
+            )
+
+        return answer_pictures(source, look, batch_size, color)
+
+
+def answer_pictures(
+    source: Picture | Iterable[Picture],
+    look: Callable[[list[np.ndarray]], list[Any]],
+    batch_size: int = 1,
+    color: str = "rgb",
+) -> Any:
+    """Answer one picture, a list of them or a stream, each in kind.
+
+    Args:
+        source: as `Detector` takes it.
+        look: answers of some pictures, (H, W, 3) uint8 RGB; each answer is a dataclass with a `source`.
+        batch_size: pictures looked at together.
+        color: order of an array's channels.
+
+    Returns:
+        One answer for one picture, a list for a list, a generator for an iterator, which reads no more than
+        `batch_size` pictures ahead.
+
+    Raises:
+        InputError: `source` is nothing of these, or a picture cannot be read.
+    """
+
+    def stream(pictures: Iterator[Picture], size: int) -> Iterator[Any]:
+        while batch := list(itertools.islice(pictures, size)):
+            answers = look([load_picture(picture, color) for picture in batch])
+            for picture, answer in zip(batch, answers, strict=True):
+                yield replace(answer, source=source_name(picture))
+
+    if isinstance(source, str | Path | Image.Image | np.ndarray):
+        return next(stream(iter([source]), 1))
+    if isinstance(source, Tensor | bytes | bytearray) or not isinstance(source, Iterable):
+        raise InputError(
+            f"a picture must be a path, a PIL image or a (H, W, 3) uint8 array, got {type(source).__name__}; "
+            "turn a tensor into an array first"
+        )
+    answers = stream(iter(source), batch_size)
+    return list(answers) if isinstance(source, list | tuple) else answers
 
 
 def load_picture(picture: Picture, color: str = "rgb") -> np.ndarray:
@@ -205,12 +231,11 @@ def load_predictor(model: str | Path, device: str | None = None) -> Predictor:
         InputError: unknown name (the nearest is suggested), missing or damaged file, or no such device.
     """
     target = choose_device(device)
-    if isinstance(model, Path) or Path(model).suffix in {".pth", ".pt", ".safetensors"}:
-        if not Path(model).is_file():
-            raise InputError(f"there is no checkpoint {model}")
+    path = checkpoint_path(model)
+    if path is not None:
         from ovdet.vild.predict import ViLDDetector
 
-        return ViLDDetector.load(Path(model), target)
+        return ViLDDetector.load(path, target)
     from ovdet.vild.shipped import SHIPPED, load_shipped
     from ovdet.vlm.zoo import create_vlm, list_models
 
@@ -223,6 +248,19 @@ def load_predictor(model: str | Path, device: str | None = None) -> Predictor:
     from ovdet.zeroshot.predict import ZeroShotDetector
 
     return ZeroShotDetector(backbone, device=target)
+
+
+def checkpoint_path(model: str | Path) -> Path | None:
+    """The checkpoint that is meant, or None for the name of a model.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not isinstance(model, Path) and Path(model).suffix not in {".pth", ".pt", ".safetensors"}:
+        return None
+    if not Path(model).is_file():
+        raise InputError(f"there is no checkpoint {model}")
+    return Path(model)
 
 
 def choose_device(device: str | None) -> str:
