@@ -5,8 +5,11 @@ from __future__ import annotations
 import ovdet  # noqa: F401  mmdet imports after it
 
 # isort: split
+import json
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +18,14 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovdet.data.stickers.vocabulary import load_vocabulary
+from ovdet.metrics.detection import class_precision, summarise
+from ovdet.ops.masks import encode_masks
+from ovdet.results import Detections
 from ovdet.vild.build import vild_tiny
 from ovdet.vild.model import ViLDModel
 from ovdet.vlm.base import BackboneSpec, VLMBackbone
@@ -135,3 +143,40 @@ def losses_of() -> Callable[[ViLDModel, dict], dict[str, Tensor]]:
         return {name: sum(value) if isinstance(value, list) else value for name, value in losses.items()}
 
     return run
+
+
+def _figures_on_fixed_scenes(
+    split: str, detect: Callable[[np.ndarray, tuple[str, ...]], Detections]
+) -> dict[str, float]:
+    """AP50 in percent, box_base, mask_novel and so on, on 100 scenes that no training saw, all names as candidates.
+
+    They are evaluation scenes of seed 77 (tools/data/pack_scenes.py); the results of docs/results.md are on others.
+    """
+    vocabulary = load_vocabulary(split)
+    rows = []
+    with zipfile.ZipFile(Path(__file__).with_name(f"sticker_scenes_{split.replace('-', '_')}.zip")) as archive:
+        content = json.loads(archive.read("annotations.json"))
+        assert [row["name"] for row in content["categories"]] == list(vocabulary.names)
+        for row in content["images"]:
+            with archive.open(f"images/{row['file_name']}") as stream:
+                found = detect(np.asarray(Image.open(stream).convert("RGB")), vocabulary.names)
+            masks = encode_masks(found.masks)
+            for (x1, y1, x2, y2), label, score, mask in zip(
+                found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), masks, strict=True
+            ):
+                category = content["categories"][label]["id"]
+                box = [x1, y1, x2 - x1, y2 - y1]
+                rows.append(dict(image_id=row["id"], category_id=category, bbox=box, score=score, segmentation=mask))
+    groups = ["base" if base else "novel" for base in vocabulary.base_mask]
+    ids = [row["id"] for row in content["categories"]]
+    numbers = {}
+    for kind, iou_type in (("box", "bbox"), ("mask", "segm")):
+        summary = summarise(class_precision(content, rows, ids, iou_type=iou_type), groups)
+        numbers |= {f"{kind}_{group}": summary[f"AP50_{group}"] for group in ("base", "novel", "all")}
+    return numbers
+
+
+@pytest.fixture(scope="session")
+def figures_on_fixed_scenes():
+    """Split and detector to figures; see `_figures_on_fixed_scenes`."""
+    return _figures_on_fixed_scenes

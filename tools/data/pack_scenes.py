@@ -1,7 +1,7 @@
 """Pack a COCO-format folder of small pictures into one zip: lossy pictures, exact annotations; for tests.
 
 python tools/data/make_stickers.py --out FOLDER --images 100 --split all --stream evaluation --seed 77
-python tools/data/pack_scenes.py FOLDER tests/vild/sticker_scenes.zip
+python tools/data/pack_scenes.py FOLDER tests/vild/sticker_scenes_75_25.zip
 """
 
 from __future__ import annotations
