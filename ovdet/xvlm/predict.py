@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,16 +14,18 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ovdet.errors import InputError
+from ovdet.errors import CapabilityError, InputError
 from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
 from ovdet.xvlm.images import EncodedImages
-from ovdet.xvlm.model import XVLMModel
+from ovdet.xvlm.model import JointSpace, XVLMModel
 from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
 from ovdet.xvlm.weights import WANTED_BY, XVLMFacts, load_model, save_model
 
 BLOCK = 64
 """Sentences, or pairs of a sentence and a region, that are computed together."""
+
+_HEADS = {"box": "box head", "match": "matching head", "space": "space that pictures and sentences share"}
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,24 @@ class XVLMGrounder:
         """Of the model."""
         return self.model.image_encoder.mean.device
 
+    def require(self, head: Literal["box", "match", "space"]) -> None:
+        """Refuse a checkpoint that lacks a head: of boxes, of matching, or the joint space.
+
+        Raises:
+            CapabilityError: it says what the checkpoint is and who wants it.
+        """
+        if {"box": self.model.box_head, "match": self.model.match_head, "space": self.model.space}[head] is None:
+            raise CapabilityError(
+                f"{self.name} is a checkpoint of the task {self.facts.task!r} and has no {_HEADS[head]}; it is for "
+                f"{WANTED_BY.get(self.facts.task, 'another command')}"
+            )
+
+    @property
+    def _space(self) -> JointSpace:
+        self.require("space")
+        space: JointSpace = self.model.space
+        return space
+
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> EncodedPicture:
         """Look at a picture; this is the dear part.
@@ -123,14 +144,14 @@ class XVLMGrounder:
 
     @torch.inference_mode()
     def read(self, sentences: Sequence[str]) -> EncodedSentences:
-        """Read sentences, of which one that is cut or unknown is warned of; the same can be asked of many pictures.
+        """Read sentences; the same can be asked of many pictures. One that is too long is cut, with a warning.
 
         Raises:
-            InputError: a sentence has no word, or `sentences` is one string.
+            InputError: a sentence has no word, or none that is known, or `sentences` is one string.
         """
         if isinstance(sentences, str):
             raise InputError(f"sentences must be a list of strings, got the string {sentences[:40]!r}")
-        for place, text in enumerate(sentences):
+        for place, text in enumerate(sentences, start=1):
             self.tokens.check(text, f"sentence {place}")
         if not sentences:
             return EncodedSentences((), torch.zeros(0, 1, 1), torch.zeros(0, 1, dtype=torch.bool))
@@ -194,6 +215,7 @@ class XVLMGrounder:
         read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
         if not read.texts:
             return []
+        self.require("box" if candidates_xyxy is None else "match")
         if candidates_xyxy is None:
             return self._draw_boxes(picture, read, least)
         boxes = self._checked(candidates_xyxy)
@@ -233,8 +255,27 @@ class XVLMGrounder:
     @torch.inference_mode()
     def match(self, picture: EncodedPicture, sentences: Sequence[str] | EncodedSentences) -> Tensor:
         """Chance that each of K sentences is true of the whole picture, (K,) on the CPU."""
+        self.require("match")
         read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
         return self._fused(picture, read, self.model.match_logits).softmax(1)[:, 1]
+
+    @torch.inference_mode()
+    def picture_vector(self, picture: EncodedPicture) -> Tensor:
+        """A picture's place in the joint space, where near means alike: (E,) of unit length, on the CPU.
+
+        Raises:
+            CapabilityError: the checkpoint has no joint space.
+        """
+        return self._space.of_images(picture.encoded.tokens[:, 0])[0].cpu()
+
+    @torch.inference_mode()
+    def sentence_vectors(self, sentences: EncodedSentences) -> Tensor:
+        """Places of K sentences in the joint space: (K, E) of unit length, on the CPU.
+
+        Raises:
+            CapabilityError: the checkpoint has no joint space.
+        """
+        return self._space.of_texts(sentences.states[:, 0]).cpu()
 
     def _draw_boxes(self, picture: EncodedPicture, read: EncodedSentences, least: float) -> list[Grounding]:
         model, (height, width) = self.model, picture.size_hw

@@ -143,9 +143,13 @@ class TowerTokens(SentenceTokens):
     def __init__(self, vocabulary: Sequence[str] | None = None, max_words: int = 30, max_tokens: int = 40) -> None:
         super().__init__(vocabulary or shipped_tower().wordpiece.vocabulary, max_words, max_tokens)
 
+    def cleaned(self, text: str) -> str:
+        """A sentence as it is split."""
+        return clean_sentence(fold(text), self.max_words)
+
     def ids(self, text: str) -> list[int]:
         """[CLS], the pieces of one cleaned sentence and [SEP], at most `max_tokens`."""
-        return self.wordpiece.ids(clean_sentence(fold(text), self.max_words), self.max_tokens)
+        return self.wordpiece.ids(self.cleaned(text), self.max_tokens)
 
     def pieces(self, text: str) -> list[int]:
         """The pieces alone."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import warnings
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ovdet.errors import InputError
 from ovdet.vlm.contrastive.wordpiece import WordPiece
 
+_log = logging.getLogger(__name__)
 _DELETED = str.maketrans("", "", ",.'!?\"()*#:;~")
 _SPACED = str.maketrans("-/", "  ")
 
@@ -59,35 +61,43 @@ class SentenceTokens:
         """Tokens in order of their ids."""
         return self.wordpiece.vocabulary
 
+    def cleaned(self, text: str) -> str:
+        """A sentence as it is split.
+
+        Raises:
+            InputError: it has no word.
+        """
+        return clean_sentence(text, self.max_words)
+
     def ids(self, text: str) -> list[int]:
         """[CLS] and the pieces of one cleaned sentence, at most `max_tokens`.
 
         Raises:
             InputError: the sentence has no word.
         """
-        return self.wordpiece.ids(clean_sentence(text, self.max_words), self.max_tokens + 1)[:-1]
+        return self.wordpiece.ids(self.cleaned(text), self.max_tokens + 1)[:-1]
 
     def pieces(self, text: str) -> list[int]:
         """The pieces of one cleaned sentence alone."""
         return self.ids(text)[1:]
 
     def check(self, text: str, place: str = "the sentence") -> None:
-        """Warn of a sentence that is not read as it stands: too long, or of unknown words alone.
+        """Warn of a sentence that is too long to be read to its end.
+
+        Args:
+            text: of the sentence.
+            place: what to call it.
 
         Raises:
-            InputError: it has no word.
+            InputError: it has no word, or none that the vocabulary knows.
         """
-        clean_sentence(text)
-        words = _words(text)
-        if len(words) > self.max_words:
-            kept = " ".join(words[self.max_words - 3 : self.max_words])
-            warnings.warn(
-                f"{place} has {len(words)} words; those after the {self.max_words}th, '... {kept}', are left out",
-                stacklevel=2,
-            )
+        read, words = self.pieces(text), len(_words(text))
         unknown = self.wordpiece.id_of("[UNK]")
-        if all(token == unknown for token in self.pieces(text)):
-            warnings.warn(f"{place}, {text[:40]!r}, has no word that the model knows", stacklevel=2)
+        if all(token == unknown for token in read):
+            raise InputError(f"{place}, {text[:40]!r}, has no word that the model knows; write it in English")
+        if words > self.max_words or len(read) < len(self.wordpiece.ids(self.cleaned(text), sys.maxsize)) - 2:
+            end = " ".join(self.vocabulary[token] for token in read[-3:]).replace(" ##", "")
+            _log.warning("%s has %d words, which is too long; what comes after '... %s' is left out", place, words, end)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Split K sentences.

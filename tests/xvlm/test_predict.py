@@ -110,12 +110,28 @@ def test_pictures_may_be_matched_with_sentences(grounder):
     np.testing.assert_allclose(chances, [answer.confidence for answer in answers], atol=1e-6)
 
 
+def test_pictures_and_sentences_share_a_space(grounder, model, tokens):
+    encoded, read = grounder.encode(picture()), grounder.read(SENTENCES)
+    one, others = grounder.picture_vector(encoded), grounder.sentence_vectors(read)
+    assert one.shape == (16,) and others.shape == (3, 16)
+    ids, mask = tokens(SENTENCES)
+    with torch.no_grad():
+        space = model.space
+        np.testing.assert_allclose(one, space.of_images(encoded.encoded.tokens[:, 0])[0], atol=1e-6)
+        np.testing.assert_allclose(others, space.of_texts(model.encode_text(ids, mask)[:, 0]), atol=1e-6)
+    assert torch.linalg.norm(others, dim=1) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_box_model_gives_boxes_without_a_confidence(swin_sizes, text_sizes, tokens, vocabulary):
     grounder = desk(xvlm("box", swin_sizes, text_sizes), tokens, vocabulary, threshold=0.9)
     answer = grounder.predict([picture()], SENTENCES[:1])[0][0]
     assert len(answer) == 1 and answer.scores is None and answer.confidence is None
     with pytest.raises(CapabilityError, match="no matching head"):
         grounder.predict([picture()], SENTENCES, candidates_xyxy=[np.array([[0, 0, 5, 5]])])
+    with pytest.raises(CapabilityError, match="task 'box' and has no matching head; it is for `ovdet ground`"):
+        grounder.match(grounder.encode(picture()), SENTENCES)
+    with pytest.raises(CapabilityError, match="no space that pictures and sentences share"):
+        grounder.picture_vector(grounder.encode(picture()))
 
 
 def test_a_retrieval_model_matches_candidates_and_draws_no_box(swin_sizes, text_sizes, tokens, vocabulary):
@@ -152,10 +168,10 @@ def test_mistakes_are_said(grounder, call, reason):
         call(grounder)
 
 
-def test_long_and_unknown_sentences_are_warned_of(grounder):
-    with pytest.warns(UserWarning, match="sentence 1 has 10000 words"):
-        grounder.read(["a dog", "dog " * 10000])
-    with pytest.warns(UserWarning, match="no word that the model knows"):
+def test_long_sentences_are_warned_of_and_unknown_ones_refused(grounder, caplog):
+    grounder.read(["a dog", "dog " * 10000])
+    assert "sentence 2 has 10000 words" in caplog.text
+    with pytest.raises(InputError, match="sentence 1, 'собака', has no word that the model knows"):
         grounder.read(["собака"])
 
 

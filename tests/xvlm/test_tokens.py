@@ -1,5 +1,3 @@
-import warnings
-
 import pytest
 import torch
 
@@ -37,21 +35,28 @@ def test_sentences_begin_with_cls_and_have_no_end(tokens, vocabulary):
     assert mask.tolist() == [[True] * 4, [True, True, True, False]]
 
 
-def test_long_sentences_are_cut_and_the_place_is_said(tokens, vocabulary):
+def test_long_sentences_are_cut_and_the_place_is_said(tokens, vocabulary, caplog):
     long = " ".join(["dog"] * 29 + ["cat"] + ["hat"] * 9970)
-    with pytest.warns(UserWarning, match=r"sentence 4 has 10000 words; those after the 30th, '... dog dog cat'"):
-        tokens.check(long, "sentence 4")
+    tokens.check(long, "sentence 4")
+    assert "sentence 4 has 10000 words, which is too long; what comes after '... dog dog cat' is left" in caplog.text
     assert len(tokens.ids(long)) == 31 and vocabulary[tokens.ids(long)[-1]] == "cat"
     short = SentenceTokens(vocabulary, max_words=30, max_tokens=5)
     assert len(short.ids(long)) == 5
 
 
-def test_unknown_scripts_are_warned_of_and_known_words_are_not(tokens):
-    with pytest.warns(UserWarning, match="no word that the model knows"):
-        tokens.check("красный квадрат")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tokens.check("the red квадрат")
+@pytest.mark.parametrize(("most", "told"), [(6, True), (7, False)])
+def test_few_words_of_many_pieces_are_cut_too(vocabulary, caplog, most, told):
+    for kind in (SentenceTokens(vocabulary, 30, most), TowerTokens(vocabulary, 30, most + 1)):
+        caplog.clear()
+        kind.check("played the playing hat", "it")  # six pieces
+        assert told == ("it has 4 words, which is too long; what comes after '... the playing'" in caplog.text)
+
+
+def test_unknown_scripts_are_refused_and_known_words_are_enough(tokens, caplog):
+    with pytest.raises(InputError, match="sentence 2, 'красный квадрат', has no word that the model knows"):
+        tokens.check("красный квадрат", "sentence 2")
+    tokens.check("the red квадрат")
+    assert not caplog.text
 
 
 def test_rows_are_padded_to_the_longest():
