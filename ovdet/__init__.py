@@ -1,7 +1,7 @@
 """ovdet: find things in pictures and video by words, sentences or examples.
 
-In:  a picture and class names.   Out: boxes and masks (`Detections`).
-Read results.py first, then detector.py; each room's `__init__` says what it holds.
+In:  a picture and class names, or sentences.   Out: boxes and masks (`Detections`), a `Grounding` a sentence.
+Read results.py first, then detector.py and grounder.py; each room's `__init__` says what it holds.
 
 Public names are imported when first asked for, so that `import ovdet` stays light. What `import ovdet` does
 do is register `ovdet.compat`'s stand-in for mmcv's compiled module, so that mmdet imports after it; nothing
@@ -17,18 +17,30 @@ from ovdet.version import __version__
 if TYPE_CHECKING:
     from ovdet.detector import Detector
     from ovdet.errors import InputError
-    from ovdet.results import Detections
+    from ovdet.grounder import Grounder
+    from ovdet.results import Detections, Grounding
     from ovdet.vlm.zoo import create_vlm, list_models
 
 _HOMES = {
     "Detections": "ovdet.results",
     "Detector": "ovdet.detector",
+    "Grounder": "ovdet.grounder",
+    "Grounding": "ovdet.results",
     "InputError": "ovdet.errors",
     "create_vlm": "ovdet.vlm.zoo",
     "list_models": "ovdet.vlm.zoo",
 }
 
-__all__ = ["Detections", "Detector", "InputError", "__version__", "create_vlm", "list_models"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "Grounder",
+    "Grounding",
+    "InputError",
+    "__version__",
+    "create_vlm",
+    "list_models",
+]
 
 compat.install()
 

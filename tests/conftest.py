@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from ovdet.results import Detections
+from ovdet.errors import CapabilityError, InputError
+from ovdet.results import Detections, Grounding
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
 
@@ -51,6 +53,10 @@ class BlobDetector:
         threshold = 0.3 if score_threshold is None else score_threshold
         return [self._look(image, names, class_embeddings.numpy(), threshold, max_dets, masks) for image in images]
 
+    def propose(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self.predict([image], list(COLORS), self.embed(list(COLORS)), masks=False)[0]
+        return found.boxes_xyxy, found.scores
+
     def _look(self, image, names, colors, threshold, max_dets, masks) -> Detections:
         found = []
         for label, color in enumerate(colors):
@@ -74,6 +80,77 @@ class BlobDetector:
         )
 
 
+class BlobGrounder:
+    """Grounds sentences that name a colour: a box around all of it, and candidates by their share of it.
+
+    It keeps the promises of `ovdet.xvlm.predict.XVLMGrounder` and writes down what it was asked, for the tests to read.
+    """
+
+    name = "blobs"
+    lacks = ""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+        self.asked: list[tuple[str, ...]] = []
+        self.facts = SimpleNamespace(task="pretrain", threshold=0.3)
+        self.fingerprint = "of-blobs"
+
+    def require(self, head: str) -> None:
+        if head == self.lacks:
+            raise CapabilityError(f"blobs has no {head} head")
+
+    def encode(self, image: np.ndarray) -> SimpleNamespace:
+        self.encoded += 1
+        return SimpleNamespace(image=image, size_hw=image.shape[:2])
+
+    def read(self, sentences: Sequence[str]) -> SimpleNamespace:
+        self.asked.append(tuple(sentences))
+        for text in sentences:
+            if not text.strip():
+                raise InputError(f"the sentence {text!r} has no word")
+        colours = [next((rgb for name, rgb in COLORS.items() if name in text), None) for text in sentences]
+        return SimpleNamespace(texts=tuple(sentences), colours=colours)
+
+    def _masks(self, picture: SimpleNamespace, read: SimpleNamespace) -> list[np.ndarray]:
+        none = np.zeros(picture.size_hw, bool)
+        image = picture.image.astype(int)
+        return [none if rgb is None else np.abs(image - rgb).max(axis=2) < 60 for rgb in read.colours]
+
+    def ground(self, picture, sentences, *, threshold=None, candidates_xyxy=None) -> list[Grounding]:
+        read = sentences if isinstance(sentences, SimpleNamespace) else self.read(sentences)
+        least = self.facts.threshold if threshold is None else threshold
+        answers = []
+        for text, mask in zip(read.texts, self._masks(picture, read), strict=True):
+            if candidates_xyxy is None:
+                found = ndimage.find_objects(mask.astype(int))
+                boxes = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
+            else:
+                boxes = [tuple(box) for box in np.asarray(candidates_xyxy).astype(int)]
+            scores = [float(mask[y1:y2, x1:x2].mean()) for x1, y1, x2, y2 in boxes]
+            order = sorted(range(len(boxes)), key=lambda place: -scores[place])
+            kept = [place for place in order if scores[place] >= least]
+            best = max(scores, default=0.0)
+            answers.append(
+                Grounding(
+                    text, [boxes[i] for i in kept], [scores[i] for i in kept], picture.size_hw, best, model=self.name
+                )
+            )
+        return answers
+
+    def match(self, picture, sentences) -> torch.Tensor:
+        read = sentences if isinstance(sentences, SimpleNamespace) else self.read(sentences)
+        return torch.tensor([min(1.0, 20 * float(mask.mean())) for mask in self._masks(picture, read)])
+
+    def picture_vector(self, picture) -> torch.Tensor:
+        every = SimpleNamespace(colours=list(COLORS.values()))
+        shares = torch.tensor([float(mask.mean()) + 1e-6 for mask in self._masks(picture, every)])
+        return torch.nn.functional.normalize(shares, dim=0)
+
+    def sentence_vectors(self, read) -> torch.Tensor:
+        rows = torch.tensor([[float(rgb == colour) + 1e-6 for colour in COLORS.values()] for rgb in read.colours])
+        return torch.nn.functional.normalize(rows, dim=1)
+
+
 def paint(size_hw: tuple[int, int], *blobs: tuple[str, tuple[int, int, int, int]]) -> np.ndarray:
     """A grey picture with coloured rectangles (x1, y1, x2, y2)."""
     image = np.full((*size_hw, 3), 128, np.uint8)
@@ -90,6 +167,7 @@ class Outcome:
     out: str
     err: str
     blobs: BlobDetector
+    grounder: BlobGrounder
 
     @property
     def records(self) -> list[dict]:
@@ -121,6 +199,11 @@ def blob_detector() -> BlobDetector:
     return BlobDetector()
 
 
+@pytest.fixture
+def blob_grounder() -> BlobGrounder:
+    return BlobGrounder()
+
+
 @pytest.fixture(name="paint")
 def _paint() -> Callable[..., np.ndarray]:
     return paint
@@ -136,20 +219,26 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_ovdet(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, blob_detector: BlobDetector
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    blob_detector: BlobDetector,
+    blob_grounder: BlobGrounder,
 ) -> Callable[..., Outcome]:
-    """Run `ovdet` in this process, in a folder of its own, with the blob detector as its model."""
+    """Run `ovdet` in this process, in a folder of its own, with the blob detector and grounder as its models."""
     import ovdet.detector
+    import ovdet.grounder
     from ovdet.cli import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ovdet.detector, "load_predictor", lambda model, device: blob_detector)
+    monkeypatch.setattr(ovdet.grounder, "load_grounder", lambda model, device, vocabulary: blob_grounder)
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err, blob_detector)
+        return Outcome(code, captured.out, captured.err, blob_detector, blob_grounder)
 
     return run
 

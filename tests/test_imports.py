@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "formats": {"results"},
     "draw": {"results"},
     "detector": ANYTHING,
+    "grounder": ANYTHING,
     "doctor": ANYTHING,
     "cli": ANYTHING,
     "__main__": ANYTHING,

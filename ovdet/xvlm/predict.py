@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from ovdet.errors import CapabilityError, InputError
+from ovdet.layers.compact import digest_of
 from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
 from ovdet.xvlm.images import EncodedImages
@@ -121,6 +123,11 @@ class XVLMGrounder:
                 f"{self.name} is a checkpoint of the task {self.facts.task!r} and has no {_HEADS[head]}; it is for "
                 f"{WANTED_BY.get(self.facts.task, 'another command')}"
             )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the weights: what another model made cannot be compared with what this one makes."""
+        return digest_of({name: value.cpu() for name, value in self.model.state_dict().items()})
 
     @property
     def _space(self) -> JointSpace:
