@@ -1,7 +1,7 @@
 """ovdet: find things in pictures and video by words, sentences or examples.
 
-In:  a picture and class names, or sentences.   Out: boxes and masks (`Detections`), a `Grounding` a sentence.
-Read results.py first, then detector.py and grounder.py; each room's `__init__` says what it holds.
+In:  a picture and class names, sentences or examples.   Out: boxes and masks (`Detections`), a `Grounding` a sentence.
+Read results.py first, then detector.py, grounder.py and segmenter.py; each room's `__init__` says what it holds.
 
 Public names are imported when first asked for, so that `import ovdet` stays light. What `import ovdet` does
 do is register `ovdet.compat`'s stand-in for mmcv's compiled module, so that mmdet imports after it; nothing
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ovdet.errors import InputError
     from ovdet.grounder import Grounder
     from ovdet.results import Detections, Grounding
+    from ovdet.segmenter import Segmenter
     from ovdet.vlm.zoo import create_vlm, list_models
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Grounder": "ovdet.grounder",
     "Grounding": "ovdet.results",
     "InputError": "ovdet.errors",
+    "Segmenter": "ovdet.segmenter",
     "create_vlm": "ovdet.vlm.zoo",
     "list_models": "ovdet.vlm.zoo",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "Grounder",
     "Grounding",
     "InputError",
+    "Segmenter",
     "__version__",
     "create_vlm",
     "list_models",

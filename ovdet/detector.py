@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from ovdet.errors import InputError
+from ovdet.errors import CapabilityError, InputError
 from ovdet.media import VIDEO_SUFFIXES, array_to_rgb, image_to_rgb, read_picture
 from ovdet.results import Detections
 
@@ -139,6 +140,30 @@ class Detector:
             )
 
         return answer_pictures(source, look, batch_size, color)
+
+    def masks(self, picture: Picture, boxes_xyxy: ArrayLike, *, color: str = "rgb") -> np.ndarray:
+        """Cut out the thing in each of N boxes.
+
+        Args:
+            picture: as `__call__` takes one.
+            boxes_xyxy: (N, 4), pixels of the picture.
+            color: order of an array's channels.
+
+        Returns:
+            (N, H, W) bool.
+
+        Raises:
+            InputError: the picture cannot be read, or boxes are not (N, 4).
+            CapabilityError: this model cannot do it.
+        """
+        boxes = np.asarray(boxes_xyxy, dtype=np.float32)
+        if boxes.shape != (len(boxes), 4) or not np.isfinite(boxes).all():
+            raise InputError(f"boxes_xyxy must be (N, 4) finite numbers, got {boxes.shape}")
+        cut_out = getattr(self.predictor, "masks_of_boxes", None)
+        if cut_out is None:
+            raise CapabilityError(f"{self.name} cannot turn boxes into masks")
+        masks: np.ndarray = cut_out(load_picture(picture, color), boxes)
+        return masks
 
 
 def answer_pictures(

@@ -109,6 +109,20 @@ class Detections:
         mask: np.ndarray = decode_masks([self.rles[index]], self.size_hw)[0]
         return mask
 
+    def label_map(self, *, things: bool = False) -> np.ndarray:
+        """Number the pixels: (H, W) int32, 0 for nothing, label + 1 for a class; where masks overlap the first counts.
+
+        Args:
+            things: number the detections instead: position + 1.
+
+        Raises:
+            ValueError: these detections carry no masks.
+        """
+        numbers = np.zeros(self.size_hw, np.int32)
+        for index in range(len(self) - 1, -1, -1):
+            numbers[self.mask(index)] = 1 + (index if things else self.labels[index])
+        return numbers
+
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
@@ -156,6 +170,33 @@ class Detections:
             "model": self.model,
             "detections": detections,
         }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], class_names: Sequence[str]) -> Detections:
+        """Read what `to_dict` gave; numbers are as it rounded them.
+
+        Args:
+            record: as `to_dict` gave it, or as JSON brought it back.
+            class_names: that the labels index; the record holds only the names of what was found.
+        """
+        found = record["detections"]
+        rles = tuple(each["segmentation"] for each in found if "segmentation" in each)
+        return cls(
+            np.array([each["box_xyxy"] for each in found], np.float32).reshape(-1, 4),
+            np.array([each["score"] for each in found], np.float32),
+            np.array([each["label"] for each in found], np.int64),
+            tuple(class_names),
+            tuple(record["size_hw"]),
+            rles if rles or not found else None,
+            record["source"],
+            record["model"],
+        )
+
+    def with_names(self, class_names: Sequence[str]) -> Detections:
+        """The same with labels that index another list, which holds these names too."""
+        places = {name: index for index, name in enumerate(class_names)}
+        labels = np.array([places[name] for name in self.names], np.int64)
+        return replace(self, labels=labels, class_names=tuple(class_names))
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Rows of a COCO result file.

@@ -16,9 +16,14 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
+from torch import nn
 
 from ovdet.errors import CapabilityError, InputError
 from ovdet.results import Detections, Grounding
+from ovdet.seggpt.config import SegGPTConfig
+from ovdet.seggpt.model import ExampleTokens, SegGPTModel
+from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.xvlm.predict import EncodedSentences
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
 
@@ -103,24 +108,27 @@ class BlobGrounder:
         self.encoded += 1
         return SimpleNamespace(image=image, size_hw=image.shape[:2])
 
-    def read(self, sentences: Sequence[str]) -> SimpleNamespace:
+    def read(self, sentences: Sequence[str]) -> EncodedSentences:
         self.asked.append(tuple(sentences))
         for text in sentences:
             if not text.strip():
                 raise InputError(f"the sentence {text!r} has no word")
-        colours = [next((rgb for name, rgb in COLORS.items() if name in text), None) for text in sentences]
-        return SimpleNamespace(texts=tuple(sentences), colours=colours)
+        grey = (128, 128, 128)
+        colours = [next((rgb for name, rgb in COLORS.items() if name in text), grey) for text in sentences]
+        return EncodedSentences(tuple(sentences), torch.tensor(colours)[:, None], torch.ones(len(colours), 1).bool())
 
-    def _masks(self, picture: SimpleNamespace, read: SimpleNamespace) -> list[np.ndarray]:
-        none = np.zeros(picture.size_hw, bool)
-        image = picture.image.astype(int)
-        return [none if rgb is None else np.abs(image - rgb).max(axis=2) < 60 for rgb in read.colours]
+    def _shown(self, picture: SimpleNamespace, colours: torch.Tensor) -> list[np.ndarray]:
+        """(H, W) bool of each colour; nothing is grey."""
+        away = [np.abs(picture.image.astype(int) - colour).max(axis=2) for colour in colours.flatten(1).numpy()]
+        return [
+            each < (0 if np.ptp(rgb) == 0 else 60) for each, rgb in zip(away, colours.flatten(1).numpy(), strict=True)
+        ]
 
     def ground(self, picture, sentences, *, threshold=None, candidates_xyxy=None) -> list[Grounding]:
-        read = sentences if isinstance(sentences, SimpleNamespace) else self.read(sentences)
+        read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
         least = self.facts.threshold if threshold is None else threshold
         answers = []
-        for text, mask in zip(read.texts, self._masks(picture, read), strict=True):
+        for text, mask in zip(read.texts, self._shown(picture, read.states), strict=True):
             if candidates_xyxy is None:
                 found = ndimage.find_objects(mask.astype(int))
                 boxes = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
@@ -138,17 +146,43 @@ class BlobGrounder:
         return answers
 
     def match(self, picture, sentences) -> torch.Tensor:
-        read = sentences if isinstance(sentences, SimpleNamespace) else self.read(sentences)
-        return torch.tensor([min(1.0, 20 * float(mask.mean())) for mask in self._masks(picture, read)])
+        read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
+        return torch.tensor([min(1.0, 2 * float(mask.mean())) for mask in self._shown(picture, read.states)])
 
     def picture_vector(self, picture) -> torch.Tensor:
-        every = SimpleNamespace(colours=list(COLORS.values()))
-        shares = torch.tensor([float(mask.mean()) + 1e-6 for mask in self._masks(picture, every)])
+        every = torch.tensor(list(COLORS.values()))
+        shares = torch.tensor([float(mask.mean()) + 1e-6 for mask in self._shown(picture, every)])
         return torch.nn.functional.normalize(shares, dim=0)
 
     def sentence_vectors(self, read) -> torch.Tensor:
-        rows = torch.tensor([[float(rgb == colour) + 1e-6 for colour in COLORS.values()] for rgb in read.colours])
-        return torch.nn.functional.normalize(rows, dim=1)
+        same = (read.states == torch.tensor(list(COLORS.values()))).all(2)  # (K, C)
+        return torch.nn.functional.normalize(same + 1e-6, dim=1)
+
+    """Stands for a SegGPT: paints each pixel as the most similar pixel of an example; the mean over examples."""
+class ColourMatcher(nn.Module):
+    """Stands for a SegGPT: paints each pixel as the example pixel of the most similar colour; the mean over examples."""
+
+    normalise, to_colours = SegGPTModel.normalise, SegGPTModel.to_colours
+
+    def __init__(self, side: int = 32) -> None:
+        super().__init__()
+        self.config = SegGPTConfig(
+            canvas_hw=(2 * side, side), patch=8, width=8, depth=2, heads=1, merge_block=0, taps=(1,)
+        )
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.asked: list[tuple[str, int]] = []
+
+    def encode_examples(self, pictures, paintings, kind) -> ExampleTokens:
+        self.asked.append((kind.name, len(pictures)))
+        return ExampleTokens(pictures, paintings, pictures[:1], kind)
+
+    def paint(self, examples, targets) -> torch.Tensor:
+        found = []
+        for picture, painting in zip(examples.pictures, examples.paintings, strict=True):
+            away = torch.cdist(targets.flatten(2).transpose(1, 2), picture.flatten(1).T[None])  # (B, T, P)
+            found.append(painting.flatten(1)[:, away.argmin(2)].transpose(0, 1).unflatten(2, targets.shape[2:]))
+        return torch.stack(found).mean(0)
 
 
 def paint(size_hw: tuple[int, int], *blobs: tuple[str, tuple[int, int, int, int]]) -> np.ndarray:
@@ -204,6 +238,12 @@ def blob_grounder() -> BlobGrounder:
     return BlobGrounder()
 
 
+@pytest.fixture
+def colour_desk() -> SegGPTSegmenter:
+    """The desk of the examples' room, of which the network goes by colours alone."""
+    return SegGPTSegmenter(ColourMatcher(), name="colours")
+
+
 @pytest.fixture(name="paint")
 def _paint() -> Callable[..., np.ndarray]:
     return paint
@@ -224,15 +264,18 @@ def run_ovdet(
     tmp_path: Path,
     blob_detector: BlobDetector,
     blob_grounder: BlobGrounder,
+    colour_desk: SegGPTSegmenter,
 ) -> Callable[..., Outcome]:
-    """Run `ovdet` in this process, in a folder of its own, with the blob detector and grounder as its models."""
+    """Run `ovdet` in this process, in a folder of its own, with models that go by colours alone."""
     import ovdet.detector
     import ovdet.grounder
+    import ovdet.segmenter
     from ovdet.cli import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ovdet.detector, "load_predictor", lambda model, device: blob_detector)
     monkeypatch.setattr(ovdet.grounder, "load_grounder", lambda model, device, vocabulary: blob_grounder)
+    monkeypatch.setattr(ovdet.segmenter, "load_segmenter", lambda model, device: colour_desk)
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()

@@ -10,6 +10,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from ovdet.cli.terminal import BAD_INPUT, FAULT, INTERRUPTED, OutputClosed, logs_to_stderr, point_at_nothing, say_error
 from ovdet.errors import OvdetError
@@ -18,10 +19,14 @@ from ovdet.version import __version__
 _HELP = f"""\
 usage: ovdet detect photo.jpg --classes "cat, coffee cup, hot air balloon"
 
-Find things in pictures and video by name (ovdet {__version__}).
+Find things in pictures and video by name, sentence or example (ovdet {__version__}).
 
 verbs:
   detect    draw boxes and masks of named things; `ovdet detect --help`
+  ground    draw boxes around what sentences mean; `ovdet ground --help`
+  match     say how likely sentences are true of pictures
+  retrieve  rank pictures by sentences, or sentences by pictures
+  segment   draw masks of what examples show, in pictures and through video; `ovdet segment --help`
   models    list the models, their licence and size
   doctor    check the installation: versions, device, weights, cache
 
@@ -31,25 +36,25 @@ options:
 """
 
 
-def _detect(arguments: Sequence[str]) -> int:
-    from ovdet.cli.detect import main
+def _of(module: str) -> Callable[[Sequence[str]], int]:
+    """The `main` of a module, which is imported when it is called."""
 
-    return main(arguments)
+    def verb(arguments: Sequence[str]) -> int:
+        code: int = import_module(module).main(arguments)
+        return code
 
-
-def _models(arguments: Sequence[str]) -> int:
-    from ovdet.cli.models import main
-
-    return main(arguments)
+    return verb
 
 
-def _doctor(arguments: Sequence[str]) -> int:
-    from ovdet.doctor import main
-
-    return main(arguments)
-
-
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"detect": _detect, "models": _models, "doctor": _doctor}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "detect": _of("ovdet.cli.detect"),
+    "ground": _of("ovdet.cli.ground"),
+    "match": _of("ovdet.cli.match"),
+    "retrieve": _of("ovdet.cli.retrieve"),
+    "segment": _of("ovdet.cli.segment"),
+    "models": _of("ovdet.cli.models"),
+    "doctor": _of("ovdet.doctor"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 from ovdet.errors import InputError
 from ovdet.seggpt.colours import check_names
 from ovdet.seggpt.mask_files import read_mask
+from ovdet.seggpt.views import resize_picture
 
 Colour = tuple[int, int, int]
 
@@ -200,6 +201,23 @@ class Example:
             raise InputError(f"mask {path}: {error}") from error
 
     @classmethod
+    def of_masks(cls, image: np.ndarray, masks: Sequence[tuple[str, np.ndarray]]) -> Example:
+        """Several classes by (name, (H, W) bool) each; where they overlap, the smaller mask counts.
+
+        Raises:
+            InputError: there is none, or one is empty or hidden by smaller ones.
+        """
+        return cls._of_parts(image, sorted(masks, key=lambda pair: -int(pair[1].sum())), resize=False)
+
+    @classmethod
+    def joined(cls, examples: Sequence[Example]) -> Example | None:
+        """Several examples of one picture as one; None if there are none."""
+        if len(examples) < 2:
+            return examples[0] if examples else None
+        parts = [(name, example.only(name)) for example in examples for name in example.names]
+        return cls.of_masks(examples[0].image, parts)
+
+    @classmethod
     def _of_parts(cls, image: np.ndarray, parts: Sequence[tuple[str, np.ndarray]], resize: bool) -> Example:
         """Join masks; several of one name become one class."""
         if not parts:
@@ -209,6 +227,24 @@ class Example:
         for name, mask in parts:
             labels[mask] = names.index(name) + 1
         return cls(image, _fitted(labels, image, resize), names)
+
+    def resized(self, size_hw: tuple[int, int]) -> Example:
+        """The same as a network of that size sees it, whatever the shape: bicubic picture, labels by the nearest pixel.
+
+        Raises:
+            InputError: nothing is left of a class.
+        """
+        if self.image.shape[:2] == size_hw:
+            return self
+        labels = resize_labels(self.labels, size_hw)
+        left = np.unique(labels)
+        for index, name in enumerate(self.names, start=1):
+            if index not in left:
+                raise InputError(
+                    f"the mask of {name!r} is too small: nothing of it is left at the {size_hw[1]}x{size_hw[0]} pixels "
+                    "that the network sees; crop the example around it"
+                )
+        return Example(resize_picture(self.image, size_hw), labels, self.names)
 
     def only(self, name: str) -> np.ndarray:
         """The mask of one class, (H, W) bool."""

@@ -18,7 +18,7 @@ from ovdet.errors import InputError
 from ovdet.ops.masks import Rle, boxes_xyxy_of_masks, encode_masks
 from ovdet.results import Detections
 from ovdet.seggpt.colours import class_colours, paint_labels, soft_masks
-from ovdet.seggpt.examples import Example, check_picture, resize_labels
+from ovdet.seggpt.examples import Example, check_picture
 from ovdet.seggpt.model import ExampleTokens, Kind, SegGPTModel
 from ovdet.seggpt.postprocess import MaskRules, things, tidy
 from ovdet.seggpt.views import Windows, enlarge, find_windows, resize_picture, tile
@@ -62,6 +62,35 @@ class Prompt:
     names: tuple[str, ...]
     mode: Mode
     passes: tuple[Pass, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SoftMaps:
+    """How sure the network is of each class in one picture; iterate over the classes' maps at the picture's size.
+
+    Attributes:
+        small: (K, windows, h, w) float32 in [0, 1], at the network's size.
+        place: where the windows lie in the picture.
+    """
+
+    small: np.ndarray
+    place: Windows
+
+    def __len__(self) -> int:
+        return len(self.small)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (H, W) float32 of each class, enlarged when its turn comes."""
+        return (enlarge(maps, self.place) for maps in self.small)
+
+    def winners(self) -> np.ndarray:
+        """Which class is surest of each pixel, (H, W)."""
+        maps = iter(self)
+        best, winner = next(maps), np.zeros(self.place.size_hw, np.int32)
+        for label, soft in enumerate(maps, start=1):
+            better = soft > best
+            best[better], winner[better] = soft[better], label
+        return winner
 
 
 class SegGPTSegmenter:
@@ -151,6 +180,7 @@ class SegGPTSegmenter:
         if not examples:
             raise InputError("at least one example is needed")
         names = tuple(dict.fromkeys(name for example in examples for name in example.names))
+        examples = [example.resized(self.model.config.picture_hw) for example in examples]
         groups = [names] if together else [(name,) for name in names]
         kind = _kind_of(mode)
         passes = []
@@ -176,7 +206,7 @@ class SegGPTSegmenter:
         Returns:
             For each picture (K, H, W) float32 in [0, 1], at the picture's size; row k is prompt.names[k].
         """
-        return [np.stack([enlarge(small, place) for small in maps]) for maps, place in self._small_maps(images, prompt)]
+        return [np.stack(list(soft)) for soft in self.look(images, prompt)]
 
     def predict(
         self, images: Sequence[np.ndarray], prompt: Prompt, *, rules: MaskRules | None = None, max_dets: int = 100
@@ -193,17 +223,18 @@ class SegGPTSegmenter:
             For each picture `Detections` with masks, tight boxes, and as score the mean of the soft map inside;
             labels index prompt.names. What was not found is not listed.
         """
+        return [self.decide(soft, prompt, rules, max_dets) for soft in self.look(images, prompt)]
+
+    def decide(
+        self, soft_maps: SoftMaps, prompt: Prompt, rules: MaskRules | None = None, max_dets: int = 100
+    ) -> Detections:
+        """Masks of one picture out of its soft maps, one class at a time; see `predict`."""
         rules = rules or MaskRules()
         if rules.threshold is None:
             rules = replace(rules, threshold=self.threshold)
-        return [self._answer(maps, place, prompt, rules, max_dets) for maps, place in self._small_maps(images, prompt)]
-
-    def _answer(self, maps: np.ndarray, place: Windows, prompt: Prompt, rules: MaskRules, max_dets: int) -> Detections:
-        """Masks of one picture out of its soft maps at the network's size, one class at a time."""
-        winner = _winners(maps, place) if rules.exclusive and len(maps) > 1 else None
+        winner = soft_maps.winners() if rules.exclusive and len(soft_maps) > 1 else None
         found: list[tuple[float, int, np.ndarray, Rle]] = []
-        for label, small in enumerate(maps):
-            soft = enlarge(small, place)
+        for label, soft in enumerate(soft_maps):
             mask = soft > rules.threshold if winner is None else (soft > rules.threshold) & (winner == label)
             mask = tidy(mask, rules)
             for part in things(mask, max_dets) if prompt.mode == "similar" else [mask]:
@@ -217,13 +248,13 @@ class SegGPTSegmenter:
             np.clip([score for score, *_ in found], 0, 1),
             np.array([label for _, label, *_ in found], np.int64),
             prompt.names,
-            place.size_hw,
+            soft_maps.place.size_hw,
             tuple(rle for *_, rle in found),
             model=self.name,
         )
 
-    def _small_maps(self, images: Sequence[np.ndarray], prompt: Prompt) -> Iterator[tuple[np.ndarray, Windows]]:
-        """For each picture, (K, windows, h, w) float32 at the network's size, and where the windows lie."""
+    def look(self, images: Sequence[np.ndarray], prompt: Prompt) -> Iterator[SoftMaps]:
+        """The soft maps of each picture, by batches; `soft_masks` and `predict` are made of them."""
         places = []
         for index, image in enumerate(images):
             check_picture(image, f"picture {index}")
@@ -233,7 +264,7 @@ class SegGPTSegmenter:
         views = ((image, view) for image, place in zip(images, places, strict=True) for view in place.views)
         maps = self._view_maps(views, prompt)
         for place in places:
-            yield np.stack([next(maps) for _ in place.views], axis=1), place
+            yield SoftMaps(np.stack([next(maps) for _ in place.views], axis=1), place)
 
     def _view_maps(
         self, views: Iterator[tuple[np.ndarray, tuple[slice, slice]]], prompt: Prompt
@@ -273,18 +304,10 @@ class SegGPTSegmenter:
         self, example: Example, group: Sequence[str], colours: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """An example at the network's size: picture, and its classes in their colours, both (h, w, 3) uint8."""
-        size_hw = self.model.config.picture_hw
         ids = np.zeros(len(example.names) + 1, np.int32)
         for index, name in enumerate(example.names):
             ids[index + 1] = group.index(name) + 1 if name in group else 0
-        labels = resize_labels(ids[example.labels], size_hw)
-        for name in set(group) & set(example.names):
-            if not (labels == group.index(name) + 1).any():
-                raise InputError(
-                    f"the mask of {name!r} is too small: nothing of it is left at the {size_hw[1]}x{size_hw[0]} pixels "
-                    "that the network sees; crop the example around it"
-                )
-        return resize_picture(example.image, size_hw), paint_labels(labels, colours)
+        return example.image, paint_labels(ids[example.labels], colours)
 
     def _encode(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind) -> ExampleTokens:
         pictures, paintings = zip(*pairs, strict=True)
@@ -301,16 +324,6 @@ class SegGPTSegmenter:
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.model.mean.device.type, dtype)
-
-
-def _winners(maps: np.ndarray, place: Windows) -> np.ndarray:
-    """Which class is surest of each pixel, (H, W); one map is enlarged at a time."""
-    best, winner = enlarge(maps[0], place), np.zeros(place.size_hw, np.int32)
-    for label, small in enumerate(maps[1:], start=1):
-        soft = enlarge(small, place)
-        better = soft > best
-        best[better], winner[better] = soft[better], label
-    return winner
 
 
 def _kind_of(mode: Mode) -> Kind:

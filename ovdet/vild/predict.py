@@ -11,15 +11,16 @@ import cv2
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torchvision.ops import nms
 
-from ovdet.errors import InputError
+from ovdet.errors import CapabilityError, InputError
 from ovdet.ops.boxes import clip_boxes
 from ovdet.ops.masks import encode_masks
 from ovdet.results import Detections
 from ovdet.vild.crops import CropNamedModel
-from ovdet.vild.masks import paste_mask
+from ovdet.vild.masks import paste_mask, paste_masks
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.roi_head import ClassTable
 from ovdet.vild.weights import CheckpointFacts, load_model, save_model
@@ -156,6 +157,31 @@ class ViLDDetector:
         boxes_xyxy = clip_boxes(found.bboxes.float() / found.bboxes.new_tensor(scale_xy * 2), image.shape[:2])
         kept = nms(boxes_xyxy, found.scores.float(), nms_iou)[:max_boxes]
         return boxes_xyxy[kept].cpu().numpy(), found.scores[kept].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def masks_of_boxes(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Cut out the thing in each box by the mask head.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes_xyxy: (N, 4), pixels of the picture.
+
+        Returns:
+            (N, H, W) bool, nothing outside of the boxes.
+
+        Raises:
+            CapabilityError: the model has no mask head.
+        """
+        if not self.model.with_mask:
+            raise CapabilityError(f"{self.name} has no mask head and cannot turn boxes into masks")
+        if not len(boxes_xyxy):
+            return np.zeros((0, *image.shape[:2]), bool)
+        data, scale_xy = prepare_picture(self.model, image, self.facts.test_scale)
+        boxes = torch.from_numpy(boxes_xyxy).to(data["inputs"])  # (N, 4)
+        asked = InstanceData(bboxes=boxes * boxes.new_tensor(scale_xy * 2))
+        self.model.roi_head.add_masks(self.model.extract_feat(data["inputs"]), [asked])
+        size_hw, cut = (image.shape[0], image.shape[1]), self.model.config.mask_threshold
+        return paste_masks(asked.mask_probabilities, boxes, size_hw, cut).cpu().numpy()
 
     def _detect(
         self, image: np.ndarray, names: tuple[str, ...], table: ClassTable, threshold: float, max_dets: int, masks: bool

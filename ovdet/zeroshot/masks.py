@@ -67,6 +67,29 @@ def snap_to_edges(image: np.ndarray, region: Region, rough: np.ndarray, config: 
     return mask if overlap >= config.cut_trust else rough
 
 
+def cut_out_box(image: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """The thing in a box, by colours: GrabCut, to which all outside of the box is background.
+
+    Args:
+        image: (h, w, 3) uint8 RGB, the working copy of the picture.
+        box_xyxy: (4,) in its pixels.
+
+    Returns:
+        (h, w) bool, never empty: the whole box where the cut finds nothing in it.
+    """
+    height, width = image.shape[:2]
+    left, top = (min(max(int(edge), 0), side - 1) for edge, side in zip(box_xyxy[:2], (width, height), strict=True))
+    right, bottom = (
+        min(max(int(np.ceil(edge)), low + 1), side)
+        for edge, low, side in zip(box_xyxy[2:], (left, top), (width, height), strict=True)
+    )
+    inside = np.zeros((height, width), bool)
+    inside[top:bottom, left:right] = True
+    seeds = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    cut = _grab_cut(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), seeds, inside)
+    return inside if cut is None or not (cut & inside).any() else cut & inside
+
+
 def to_picture(mask: np.ndarray, size_hw: tuple[int, int]) -> tuple[tuple[float, float, float, float], np.ndarray]:
     """Enlarge a working mask to the picture.
 

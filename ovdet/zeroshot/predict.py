@@ -18,7 +18,7 @@ from ovdet.vlm.prompts import class_embeddings
 from ovdet.zeroshot.closer import look_closer
 from ovdet.zeroshot.config import ZeroShotConfig
 from ovdet.zeroshot.maps import look, name_maps
-from ovdet.zeroshot.masks import outline, snap_to_edges, to_picture, work_size
+from ovdet.zeroshot.masks import cut_out_box, outline, snap_to_edges, to_picture, work_size
 from ovdet.zeroshot.matching import make_matcher
 from ovdet.zeroshot.proposals import ProposalFinder
 from ovdet.zeroshot.regions import Region, find_regions
@@ -112,6 +112,15 @@ class ZeroShotDetector:
             self._predict_one(_checked(image, index), names, class_embeddings, threshold, max_dets, masks)
             for index, image in enumerate(images)
         ]
+
+    def masks_of_boxes(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Cut out the thing in each box, (N, 4) in pixels -> (N, H, W) bool, by the picture's colours alone."""
+        image, work_hw = _checked(image, 0), work_size((image.shape[0], image.shape[1]))
+        work_image = cv2.resize(image, work_hw[::-1], interpolation=cv2.INTER_AREA)
+        scale = np.array([work_hw[1] / image.shape[1], work_hw[0] / image.shape[0]] * 2)
+        masks = [cut_out_box(work_image, box * scale) for box in boxes_xyxy]
+        full = [to_picture(mask, (image.shape[0], image.shape[1]))[1] for mask in masks]
+        return np.array(full, bool).reshape(-1, *image.shape[:2])
 
     def _predict_one(
         self,

@@ -3,13 +3,10 @@ import logging
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from ovdet.errors import InputError
 from ovdet.seggpt import predict as predict_module
-from ovdet.seggpt.config import SegGPTConfig
 from ovdet.seggpt.examples import Example
-from ovdet.seggpt.model import ExampleTokens, SegGPTModel
 from ovdet.seggpt.postprocess import MaskRules
 from ovdet.seggpt.predict import SegGPTSegmenter
 
@@ -17,35 +14,9 @@ GRAY, RED, BLUE, GREEN = (90, 90, 90), (250, 0, 0), (0, 0, 250), (0, 250, 0)
 SIDE = 32
 
 
-class ColourMatcher(nn.Module):
-    """Paints each pixel as the example pixel of the most similar colour was painted; the mean over examples."""
-
-    normalise, to_colours = SegGPTModel.normalise, SegGPTModel.to_colours
-
-    def __init__(self):
-        super().__init__()
-        self.config = SegGPTConfig(
-            canvas_hw=(2 * SIDE, SIDE), patch=8, width=8, depth=2, heads=1, merge_block=0, taps=(1,)
-        )
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-        self.asked = []
-
-    def encode_examples(self, pictures, paintings, kind):
-        self.asked.append((kind.name, len(pictures)))
-        return ExampleTokens(pictures, paintings, pictures[:1], kind)
-
-    def paint(self, examples, targets):
-        found = []
-        for picture, painting in zip(examples.pictures, examples.paintings, strict=True):
-            away = torch.cdist(targets.flatten(2).transpose(1, 2), picture.flatten(1).T[None])  # (B, T, P)
-            found.append(painting.flatten(1)[:, away.argmin(2)].transpose(0, 1).unflatten(2, (SIDE, SIDE)))
-        return torch.stack(found).mean(0)
-
-
 @pytest.fixture
-def desk():
-    return SegGPTSegmenter(ColourMatcher())
+def desk(colour_desk):
+    return colour_desk
 
 
 def scene(*patches, size_hw=(SIDE, SIDE)):
@@ -73,7 +44,7 @@ def test_a_class_is_found_with_its_box_score_and_mask(desk):
     prompt = desk.learn([example_of(RED, "poppy")])
     assert desk.model.asked == [("SEMANTIC", 1)]
     (found,) = desk.predict([TARGET], prompt)
-    assert found.names == ["poppy"] and found.size_hw == (64, 64) and found.model == "seggpt"
+    assert found.names == ["poppy"] and found.size_hw == (64, 64) and found.model == "colours"
     wanted = (TARGET == RED).all(2)
     assert (found.masks[0] & wanted).sum() / (found.masks[0] | wanted).sum() > 0.9
     np.testing.assert_allclose(found.boxes_xyxy[0], [8, 0, 64, 48], atol=1)

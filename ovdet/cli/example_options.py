@@ -1,0 +1,79 @@
+"""Examples on the command line: `[NAME=]PICTURE MASK`, where a mask is a file, an annotation or a box."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovdet.errors import InputError
+
+if TYPE_CHECKING:
+    from ovdet.examples import Mask
+
+_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
+_BOX = re.compile(",".join([_NUMBER] * 4))
+_ANNOTATION = re.compile(r"(.+\.json):(-?\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Something with the names that the user gave it.
+
+    Attributes:
+        names: None if there are none.
+        text: what was named.
+    """
+
+    names: tuple[str, ...] | None
+    text: str
+
+
+def split_names(argument: str, option: str) -> Named:
+    """Take "NAME=TEXT" or "NAME,NAME=TEXT" apart; a text alone, or one that is a file as it stands, has no name.
+
+    Raises:
+        InputError: a name is blank.
+    """
+    if "=" not in argument or Path(argument).exists():
+        return Named(None, argument)
+    before, text = argument.split("=", 1)
+    names = tuple(name.strip() for name in before.split(","))
+    if not all(names):
+        raise InputError(f"{option} {argument}: a name before '=' is blank")
+    return Named(names, text)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float] | None:
+    """x1, y1, x2, y2 of "x,y,w,h" in pixels; None if it is no such text.
+
+    Raises:
+        InputError: a side is not positive.
+    """
+    match = _BOX.fullmatch(text)
+    if match is None:
+        return None
+    left, top, width, height = map(float, match.groups())
+    if width <= 0 or height <= 0:
+        raise InputError(f"the box {text} (x,y,w,h) must be wider and higher than 0")
+    return left, top, left + width, top + height
+
+
+def parse_mask(text: str, option: str) -> Mask:
+    """A mask as `ovdet.examples.make_example` takes it: "mask.png", "annotations.json:17" or "x,y,w,h".
+
+    Raises:
+        InputError: it is none of these, or there is no such file.
+    """
+    if Path(text).is_file():
+        return text
+    annotation = _ANNOTATION.fullmatch(text)
+    if annotation is not None:
+        if not Path(annotation[1]).is_file():
+            raise InputError(f"{option}: there is no COCO file {annotation[1]}")
+        return annotation[1], int(annotation[2])
+    box_xyxy = parse_box(text)
+    if box_xyxy is not None:
+        return box_xyxy
+    raise InputError(f"{option}: there is no mask {text}; give a file, FILE.json:ANNOTATION or a box x,y,w,h in pixels")
