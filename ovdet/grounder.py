@@ -14,7 +14,7 @@ import numpy as np
 from ovdet.detector import Detector, Picture, checkpoint_path, choose_device, load_picture, source_name
 from ovdet.errors import CapabilityError, InputError
 from ovdet.results import Detections, Grounding
-from ovdet.xvlm.predict import EncodedPicture, XVLMGrounder
+from ovdet.xvlm.predict import EncodedPicture, EncodedSentences, XVLMGrounder
 from ovdet.xvlm.shipped import SHIPPED, load_shipped
 
 Candidates: TypeAlias = "Literal['detect'] | np.ndarray | Detections | None"
@@ -102,6 +102,14 @@ class Grounder:
         image = load_picture(picture, color)
         return LookedAt(image, self.desk.encode(image), source_name(picture))
 
+    def read(self, sentences: Sequence[str] | EncodedSentences) -> EncodedSentences:
+        """Encode sentences, to be asked of many pictures. One that is too long is cut, with a warning.
+
+        Raises:
+            InputError: a sentence has no word, or none that the model knows.
+        """
+        return sentences if isinstance(sentences, EncodedSentences) else self.desk.read(sentences)
+
     @overload
     def ground(
         self,
@@ -116,7 +124,7 @@ class Grounder:
     def ground(
         self,
         picture: Picture | LookedAt,
-        sentences: Sequence[str],
+        sentences: Sequence[str] | EncodedSentences,
         *,
         threshold: float | None = None,
         candidates: Candidates = None,
@@ -125,7 +133,7 @@ class Grounder:
     def ground(
         self,
         picture: Picture | LookedAt,
-        sentences: str | Sequence[str],
+        sentences: str | Sequence[str] | EncodedSentences,
         *,
         threshold: float | None = None,
         candidates: Candidates = None,
@@ -135,7 +143,7 @@ class Grounder:
 
         Args:
             picture: a path, a PIL image, a (H, W, 3) uint8 array, or what `look` gave.
-            sentences: any number of them, at the cost of one look at the picture; or one.
+            sentences: any number of them, at the cost of one look at the picture; or what `read` gave; or one.
             threshold: confidence, from 0 to 1, below which what a sentence says is absent; None is the model's own.
             candidates: None lets the model draw one box a sentence. With boxes, (R, 4) xyxy in pixels of the picture
                 or `Detections`, the answer is all of them that the sentence is true of, best first: several dogs for
@@ -151,7 +159,7 @@ class Grounder:
         """
         check_threshold(threshold)
         self.desk.require("box" if candidates is None else "match")
-        read = self.desk.read([sentences] if isinstance(sentences, str) else list(sentences))
+        read = self.read([sentences] if isinstance(sentences, str) else sentences)
         seen = picture if isinstance(picture, LookedAt) else self.look(picture, color=color)
         boxes_xyxy = None if candidates is None else self._boxes(seen, candidates)
         answers = self.desk.ground(seen.encoded, read, threshold=threshold, candidates_xyxy=boxes_xyxy)
@@ -166,7 +174,7 @@ class Grounder:
             CapabilityError: the checkpoint has no matching head.
         """
         self.desk.require("match")
-        read = self.desk.read(sentences)
+        read = self.read(sentences)
         seen = picture if isinstance(picture, LookedAt) else self.look(picture, color=color)
         chances: np.ndarray = self.desk.match(seen.encoded, read).numpy()
         return chances

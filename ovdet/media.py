@@ -50,6 +50,11 @@ class Source:
     kind: Kind
     path: Path
 
+    @property
+    def key(self) -> str:
+        """The same for all names of one file."""
+        return str(self) if self.kind == "camera" else str(self.path.resolve())
+
     def __str__(self) -> str:
         return f"camera {self.path}" if self.kind == "camera" else str(self.path)
 

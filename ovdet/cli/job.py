@@ -80,6 +80,10 @@ class Job:
         self._inputs = {source.path.resolve() for source in sources if source.kind != "camera"}
         self._writes = list(writes)
 
+    def look(self, items: Sequence[Item]) -> list[Detections]:
+        """What is found in each of some pictures or frames."""
+        return self.answer([item.image for item in items])
+
     def record(self, result: Detections) -> dict[str, Any]:
         """What is told of a result as JSON; "source" comes first."""
         return result.to_dict()
@@ -140,7 +144,7 @@ class Job:
     def _predict(self, items: Sequence[Item]) -> list[tuple[Item, Detections | OvdetError]]:
         """Results of a batch; if the batch fails, its pictures one by one, so that only the culprit is lost."""
         try:
-            results = self.answer([item.image for item in items]) if items else []
+            results = self.look(items) if items else []
         except Exception as error:
             if len(items) > 1:
                 return [pair for item in items for pair in self._predict([item])]

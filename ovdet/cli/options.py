@@ -88,8 +88,7 @@ def gather_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     for argument in arguments:
         try:
             for source in find_sources(argument):
-                key = str(source) if source.kind == "camera" else str(source.path.resolve())
-                sources.setdefault(key, source)
+                sources.setdefault(source.key, source)
         except InputError as error:
             problems.append(str(error))
         except OSError as error:
