@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ovdet.media import read_picture, write_video
+from ovdet.media import VideoReader, read_picture, write_video
 
 SIZE_HW = (64, 96)
 LEFT, RIGHT = (8, 8, 40, 40), (56, 16, 88, 48)
@@ -124,3 +125,205 @@ def test_masks_of_every_form(run_ovdet, scene, target, blob_detector, monkeypatc
         wanted = (image == colour).all(axis=2)
         assert (mask & wanted).sum() / (mask | wanted).sum() > 0.85, name
     assert boxes == ([[8, 8, 40, 40]] if example[1][0].isdigit() else []) and not Path("outputs").exists()
+
+
+def test_several_examples_classes_and_modes(run_ovdet, scene, target, colour_desk):
+    cherries = ("--example", "cherry=example.png", "binary.png")
+    plums = ("--example", "plum=example.png", "coco.json:8")
+    outcome = run_ovdet("segment", target, *cherries, *cherries, *plums, "--json", "--no-save")
+    assert {one["name"] for one in outcome.records[0]["detections"]} == {"cherry", "plum"}
+    assert [one["label"] for one in outcome.records[0]["detections"]] in ([0, 1], [1, 0])
+    assert colour_desk.model.asked == [("SEMANTIC", 2), ("SEMANTIC", 1)]
+    assert set(np.unique(Image.open("outputs/masks/target.png"))) == {0, 1, 2}
+    outcome = run_ovdet("segment", target, *cherries, "--mode", "similar", "--json", "--no-save")
+    assert [one["name"] for one in outcome.records[0]["detections"]] == ["cherry"] * 2
+    assert set(np.unique(Image.open("outputs/masks/target.png"))) == {0, 1, 2}  # things, one by one
+    outcome = run_ovdet("segment", target, *cherries, "--largest", "--json", "--no-save", "--format", "coco")
+    (cherry,) = outcome.records[0]["detections"]
+    assert cherry["box_xyxy"][2] - cherry["box_xyxy"][0] < 25
+    assert json.loads(Path("outputs/results.coco.json").read_text())["categories"] == [{"id": 1, "name": "cherry"}]
+    run_ovdet("segment", target, *cherries, *cherries, "--ensemble", "spatial", "--mode", "instance")
+    assert colour_desk.model.asked[-1] == ("INSTANCE", 1)
+    run_ovdet("segment", target, *cherries, *plums, "--together", "--no-save")
+    assert colour_desk.model.asked[-1] == ("SEMANTIC", 2) and len(colour_desk.model.asked) == 6
+
+
+def test_soft_masks_and_threshold(run_ovdet, scene, target):
+    outcome = run_ovdet(
+        "segment", target, "--example", "a/cherry=example.png", "binary.png", "--soft", "--threshold", 0.9, "--json"
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    soft = np.asarray(Image.open("outputs/soft/target_0_a_cherry.png"))
+    mask = found_in(outcome.records[0])["a/cherry"]
+    assert soft.shape == (48, 80) and soft.dtype == np.uint8 and len(np.unique(soft)) > 3
+    assert (soft[mask] >= 229).all() and (soft[~mask] <= 230).all()
+
+
+@pytest.mark.parametrize(("how", "words"), [("detect", "red"), ("ground", "the red one")])
+def test_words_make_the_example_in_the_first_picture(run_ovdet, scene, target, blob_detector, monkeypatch, how, words):
+    monkeypatch.setattr(blob_detector, "masks_of_boxes", boxes_as_masks, raising=False)
+    outcome = run_ovdet("segment", scene, target, "--example-by", how, words, "--json", "--no-save")
+    assert outcome.code == 0, outcome.err
+    first, second = map(found_in, outcome.records)
+    assert set(first) == set(second) == {words}
+    red = (read_picture(target) == (220, 30, 30)).all(axis=2)
+    assert (second[words] & red).sum() / (second[words] | red).sum() > 0.9
+
+
+def boxes_as_masks(image, boxes_xyxy):
+    masks = np.zeros((len(boxes_xyxy), *image.shape[:2]), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes_xyxy.astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
+
+
+def test_a_clip_is_followed_from_the_mask_of_its_first_frame(run_ovdet, clip, colour_desk):
+    outcome = run_ovdet("segment", clip, "--first-mask", "ant,bee=first.png", "--memory", 2, "--json")
+    assert outcome.code == 0, outcome.err
+    assert [record["frame"] for record in outcome.records] == list(range(10))
+    given = np.asarray(Image.open("first.png"))
+    for step, record in enumerate(outcome.records):
+        labels = np.asarray(Image.open(f"outputs/masks/clip/{step:05d}.png"))
+        wanted = mask_of((4 + 3 * step, 8, 28 + 3 * step, 30), (64, step, 90, 24 + step), size_hw=(64, 96))
+        if step == 0:
+            np.testing.assert_array_equal(labels, given)
+            assert [one["score"] for one in record["detections"]] == [1, 1]
+        for number in (1, 2):
+            one, other = labels == number, wanted == number
+            assert (one & other).sum() / (one | other).sum() > 0.7, (step, number)
+    with VideoReader("outputs/clip.mp4") as reader:
+        assert reader.fps == pytest.approx(10) and len(list(reader)) == 10
+    counts = [count for _, count in colour_desk.model.asked]
+    assert counts[:6] == [1, 1, 2, 2, 3, 3] and max(counts) == 3  # the first frame stays, the last two come and go
+    assert {kind for kind, _ in colour_desk.model.asked} == {"INSTANCE"}
+    assert sorted(os.listdir("outputs")) == ["clip.mp4", "masks"]
+
+
+def test_words_start_a_clip_where_they_are_found(run_ovdet, tmp_path, paint):
+    with write_video(tmp_path / "late.mp4", 10) as writer:
+        for step in range(6):
+            writer.write(paint((64, 96), *([("red", (4, 8, 40, 40))] if step > 2 else [])))
+    outcome = run_ovdet("segment", "late.mp4", "--example-by", "detect", "red", "--json", "--soft")
+    assert outcome.code == 0, outcome.err
+    assert [len(record["detections"]) for record in outcome.records] == [0, 0, 0, 1, 1, 1]
+    assert len(os.listdir("outputs/soft/late")) == 2
+
+
+def test_a_clip_by_examples_alone(run_ovdet, clip, scene, colour_desk):
+    options = ("--example", "cherry=example.png", "binary.png", "--json", "--no-save")
+    assert [len(r["detections"]) for r in run_ovdet("segment", clip, *options).records] == [1] * 10
+    assert max(count for _, count in colour_desk.model.asked) == 5
+    colour_desk.model.asked.clear()
+    assert len(run_ovdet("segment", clip, *options, "--memory", 0, "--batch-size", 4).records) == 10
+    assert colour_desk.model.asked == [("SEMANTIC", 1)]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(run_ovdet, clip, colour_desk, monkeypatch):
+    arguments = ("segment", clip, "--first-mask", "ant,bee=first.png", "--json", "--format", "coco")
+    whole = run_ovdet(*arguments, "--out", "whole")
+    decide, looked = colour_desk.decide, []
+
+    def die(*arguments, **options):
+        if len(looked) == 4:
+            raise KeyboardInterrupt
+        looked.append(1)
+        return decide(*arguments, **options)
+
+    monkeypatch.setattr(colour_desk, "decide", die)
+    assert run_ovdet(*arguments, "--out", "part").code == 130
+    log = Path("part/clip.answers.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 6 and sorted(os.listdir("part")) == ["clip.answers.jsonl", "masks"]
+    log.write_bytes(b"".join(lines) + b'{"given": [], "ans')  # killed in the middle of a line
+    monkeypatch.setattr(colour_desk, "decide", lambda *a, **k: (looked.append(1), decide(*a, **k))[1])
+    other = run_ovdet("segment", clip, "--first-mask", "ant,bee=first.png", "--largest", "--resume", "--out", "part")
+    assert other.code == 2 and "was begun with other examples" in other.err
+    again = run_ovdet(*arguments, "--out", "part", "--resume")
+    assert again.code == 0 and len(looked) == 9 and again.out == whole.out
+    assert sorted(os.listdir("part")) == sorted(os.listdir("whole")) == ["clip.mp4", "masks", "results.coco.json"]
+    for step in range(10):
+        assert (
+            Path(f"part/masks/clip/{step:05d}.png").read_bytes()
+            == Path(f"whole/masks/clip/{step:05d}.png").read_bytes()
+        )
+    assert Path("part/clip.mp4").read_bytes() == Path("whole/clip.mp4").read_bytes()
+
+
+def test_ctrl_c_keeps_what_a_later_run_needs(run_ovdet, clip, colour_desk, monkeypatch):
+    decide = colour_desk.decide
+    monkeypatch.setattr(colour_desk, "decide", lambda *a, **k: (signal.raise_signal(signal.SIGINT), decide(*a, **k))[1])
+    arguments = ("segment", clip, "--first-mask", "first.png", "--json")
+    assert run_ovdet(*arguments).code == 130
+    assert len(list(VideoReader("outputs/clip.mp4"))) == 2 and Path("outputs/clip.answers.jsonl").exists()
+    monkeypatch.setattr(colour_desk, "decide", decide)
+    assert len(run_ovdet(*arguments, "--resume").records) == 10 and not Path("outputs/clip.answers.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "there is no example; give --example, --example-by or --first-mask"),
+        (("--example", "gone.png", "binary.png"), "there is no picture gone.png"),
+        (
+            ("--example", "example.png", "gone.png"),
+            "there is no mask gone.png; give a file, FILE.json:ANNOTATION or a box",
+        ),
+        (("--example", "example.png", "gone.json:3"), "there is no COCO file gone.json"),
+        (("--example", "example.png", "coco.json:99"), "has no annotation 99; its ids go from 7 to 8"),
+        (("--example", "example.png", "1,2,0,5"), "must be wider and higher than 0"),
+        (("--example", "example.png", "200,200,5,5"), "holds no pixel of its 96x64 picture"),
+        (("--example", "example.png"), "expected 2 arguments"),
+        (("--example", "a,,b=example.png", "palette.png"), "a name before '=' is blank"),
+        (("--example", "a,b=example.png", "binary.png"), "2 names for a mask of one class"),
+        (("--example", "a=example.png", "palette.png"), "holds number 2 (1024 pixels), which has no name"),
+        (("--example", "example.png", "small.png"), "the mask has 48x32 pixels and its picture 96x64"),
+        (("--example", "example.png", "empty.png"), "is empty"),
+        (("--example", "example.png", "dot.png"), "too small: nothing of it is left"),
+        (("--example", "example.png", "photo.png"), "colours, too many to be classes"),
+        (("--example", "example.png", "coco.json"), "cannot be read"),
+        (("--example-by", "guess", "pizza"), "choose detect (a name) or ground (a sentence)"),
+        (("--example-by", "detect", " "), "there are no words"),
+        (("--example-by", "detect", "green"), "nothing like 'green' was found in"),
+        (("--first-mask", "binary.png"), "there is no video among the sources"),
+        (("--example", "example.png", "binary.png", "--threshold", 1.5), "threshold must lie in [0, 1)"),
+        (("--example", "example.png", "binary.png", "--memory", -1), "memory must be at least 0"),
+        (("--example", "example.png", "binary.png", "--min-pixels", 0), "min_pixels must be at least 1"),
+        (("--example", "example.png", "binary.png", "--mode", "all"), "invalid choice: 'all'"),
+        (("--example", "example.png", "binary.png", "--mode", "similar", "--max-dets", 300), "254 things at most"),
+    ],
+)
+def test_wrong_examples_and_options_write_nothing(run_ovdet, scene, target, tmp_path, arguments, sentence):
+    Image.fromarray(mask_of(LEFT)[::2, ::2]).save(tmp_path / "small.png")
+    Image.fromarray(np.zeros(SIZE_HW, np.uint8)).save(tmp_path / "empty.png")
+    Image.fromarray(mask_of((30, 30, 31, 31))).save(tmp_path / "dot.png")
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    outcome = run_ovdet("segment", target, *arguments)
+    assert outcome.code == 2 and sentence in outcome.err and outcome.out == ""
+    assert len(outcome.err.splitlines()) == 1 and "Traceback" not in outcome.err
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
+
+
+def test_masks_are_resized_only_when_asked(run_ovdet, scene, target, tmp_path):
+    Image.fromarray(mask_of(LEFT)[::2, ::2]).save(tmp_path / "small.png")
+    outcome = run_ovdet("segment", target, "--example", "example.png", "small.png", "--resize-masks", "--json")
+    assert outcome.code == 0 and len(outcome.records[0]["detections"]) == 1
+
+
+def test_bad_sources_do_not_stop_the_others(run_ovdet, scene, target, clip, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    arguments = ("--first-mask", "ant,bee=first.png", "--json")
+    outcome = run_ovdet("segment", "broken.png", "gone.png", target, clip, *arguments)
+    assert outcome.code == 2 and len(outcome.records) == 10
+    assert len(outcome.errors) == 3 and "only a video has a first frame; give --example" in outcome.errors[-1]
+    outcome = run_ovdet("segment", "broken.png", target, "--example", "example.png", "binary.png", "--json")
+    assert outcome.code == 2 and len(outcome.records) == 1
+
+
+def test_hundreds_of_examples_and_long_pictures(run_ovdet, scene, tmp_path, paint):
+    Image.fromarray(paint((20, 3000), ("red", (100, 0, 300, 20)))).save(tmp_path / "long.png")
+    examples = ["--example", "cherry=example.png", "binary.png"] * 200
+    outcome = run_ovdet("segment", "long.png", *examples, "--ensemble", "spatial", "--json")
+    assert outcome.code == 0 and outcome.records[0]["size_hw"] == [20, 3000]
+    outcome = run_ovdet("segment", "long.png", *examples[: 3 * 40], "--json", "--no-save")
+    assert outcome.code == 0 and "40 examples of 'cherry': every picture takes as many times longer" in outcome.err
