@@ -293,24 +293,6 @@ def read_answers(folder: str | Path, clip: Clip, indices: Sequence[int]) -> list
     return [read_labels(Path(folder) / clip.name / f"{clip.frames[index].stem}.png") for index in indices]
 
 
-def decide(soft: Mapping[int, np.ndarray], threshold: float = 128 / 255) -> np.ndarray:
-    """One label picture out of a soft mask for each object: the best object of each pixel that passes the threshold.
-
-    How SegGPT joined several objects is not published; this is ours.
-
-    Args:
-        soft: object's label -> (H, W) in [0, 1].
-        threshold: of the best one.
-
-    Returns:
-        (H, W) uint8.
-    """
-    labels = sorted(soft)
-    stack = np.stack([soft[label] for label in labels])
-    best: np.ndarray = np.asarray(labels, np.uint8)[stack.argmax(axis=0)]
-    return np.where(stack.max(axis=0) > threshold, best, 0).astype(np.uint8)
-
-
 def clip_stamp(clips: Sequence[Clip], name: str) -> dict[str, Any]:
     """What a result says of its clips."""
     return {"data": name, "clips": len(clips), "frames": sum(len(clip.frames) for clip in clips)}

@@ -13,7 +13,6 @@ from ovdet.data.davis import (
     clip_folders,
     clip_stamp,
     davis_2017,
-    decide,
     objects_of,
     palette,
     read_answers,
@@ -187,11 +186,6 @@ def test_void_pixels_are_ignored(davis):
     write_label_png(path, labels)
     frames = ClipFrames([davis_2017(davis)[1]])
     assert (frames[1].key_map[0] == IGNORED).all() and len(frames.keys_of(1)) == 1
-
-
-def test_objects_compete_for_pixels():
-    soft = {3: np.asarray([[0.9, 0.6, 0.2]]), 7: np.asarray([[0.8, 0.7, 0.4]])}
-    assert decide(soft).tolist() == [[3, 7, 0]]
 
 
 def test_missing_folders_are_named(tmp_path, davis):

@@ -1,7 +1,9 @@
-"""Judge or pack the answers of video object segmentation: python tools/evaluate/video.py davis ROOT ANSWERS.
+"""Video object segmentation: python tools/evaluate/video.py davis ROOT ANSWERS --model seggpt.pth --out result.json.
 
-ANSWERS/CLIP/FRAME.png are palette pictures. `davis` and `folders` (with truth for every frame) are scored: J&F. With
---zip an archive is packed as the servers of YouTube-VOS, MOSE and DAVIS (test-dev) take it.
+ANSWERS/CLIP/FRAME.png are palette pictures. --model makes them, as `ovdet segment --first-mask` does: objects are given
+where the data set gives them. Clips that are answered already are left, so a run that was killed goes on. Without
+--model they are those of any tool. `davis` and `folders` (with truth for every frame) are scored: J&F. With --zip an
+archive is packed as the servers of YouTube-VOS, MOSE and DAVIS (test-dev) take it.
 """
 
 from __future__ import annotations
@@ -10,15 +12,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from tqdm import tqdm
 
 from ovdet.data.context_sources import CLIPS
-from ovdet.data.davis import SERVERS, Clip, clip_stamp, objects_of, read_answers, truth_frames, write_submission
+from ovdet.data.davis import (
+    SERVERS,
+    Clip,
+    clip_stamp,
+    objects_of,
+    read_answers,
+    truth_frames,
+    write_label_png,
+    write_submission,
+)
 from ovdet.engine.launch import command_line, run
 from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
 from ovdet.metrics.video import TOLERANCE, VideoScores, clip_scores
+from ovdet.seggpt.examples import Example
+from ovdet.seggpt.follow import MEMORY, ClipFollower, follow
+from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.segmenter import load_segmenter
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--zip", type=Path, metavar="FILE.zip", help="pack the answers, after checking them")
     parser.add_argument("--server", choices=tuple(SERVERS), help="whose archive it is to be")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="score, and write the result here")
+    parser.add_argument("--model", help="segmenter that makes the answers first, as `ovdet segment --model` takes it")
+    parser.add_argument("--memory", type=int, default=MEMORY, help=f"past frames as examples (default: {MEMORY})")
+    parser.add_argument("--mode", choices=("semantic", "instance"), default="instance")
+    parser.add_argument("--device", help="of the model (default: a GPU if there is one)")
     parser.add_argument("--weights", help="checkpoint that gave the answers; its hash goes into the result")
     return parser
 
@@ -40,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if (args.zip is None) != (args.server is None):
         raise InputError("--zip and --server belong together")
     clips = CLIPS[args.layout](args.root)
+    if args.model:
+        desk = load_segmenter(args.model, args.device)
+        for clip in tqdm(clips, unit="clip", disable=None):
+            answer(desk, clip, Path(args.answers), args.memory, args.mode)
     if args.zip:
         print(f"{write_submission(args.zip, args.answers, clips, args.server)} files in {args.zip}")
         return {}
@@ -50,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             **clip_stamp(clips, args.layout),
             "metric": "J&F of davis2017-evaluation: objects weigh equally, first and last frame left out",
             "contour_tolerance": TOLERANCE,
+            "answers": {"memory": args.memory, "mode": args.mode, "model": args.model} if args.model else "given",
             "weights_sha256": file_digest(args.weights) if args.weights else None,
         }
         rows = [{"object": name, **numbers} for name, numbers in scores.rows.items()]
@@ -57,6 +83,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         write_result(args.out, metrics, {"per_class": rows, "protocol": protocol, "evaluator": "ovdet"}, stamp)
     print(", ".join(f"{name} {value:.2f}" for name, value in metrics.items()))
     return metrics
+
+
+def answer(desk: SegGPTSegmenter, clip: Clip, folder: Path, memory: int, mode: Literal["semantic", "instance"]) -> None:
+    """Follow the objects of a clip and write FOLDER/CLIP/FRAME.png, unless all are there."""
+    paths = [folder / clip.name / f"{frame.stem}.png" for frame in clip.frames]
+    if all(path.is_file() for path in paths):
+        return
+    starts = {
+        index: Example.of_masks(clip.image(index), [(str(label), mask) for label, mask in objects.items()])
+        for index, objects in clip.prompts().items()
+    }
+    frames = (clip.image(index) for index in range(len(clip.frames)))
+    follower = ClipFollower(desk, memory=memory, mode=mode)
+    for path, found in zip(paths, follow(follower, frames, starts), strict=True):
+        numbers = np.array([0, *map(int, found.class_names)])
+        write_label_png(path, numbers[found.label_map()])
 
 
 def score(clips: Sequence[Clip], answers: str) -> VideoScores:

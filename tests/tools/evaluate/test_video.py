@@ -55,6 +55,56 @@ def test_answers_are_packed(tool, folders):
         assert packed.namelist() == [f"clip/{frame:05d}.png" for frame in range(5)]
 
 
+@pytest.fixture
+def moving(tmp_path, paint):
+    """Two things that move, the second of which comes with the third frame; six frames."""
+    for frame in range(6):
+        reds, blues = (4 + 3 * frame, 8, 28 + 3 * frame, 30), (64, 2 * frame, 90, 24 + 2 * frame)
+        blobs = [("red", reds), *([("blue", blues)] if frame > 1 else [])]
+        labels = np.zeros((64, 96), np.uint8)
+        for number, (_, (x1, y1, x2, y2)) in zip((3, 7), blobs, strict=False):
+            labels[y1:y2, x1:x2] = number
+        path = tmp_path / "data" / "JPEGImages" / "clip" / f"{frame:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(paint((64, 96), *blobs)).save(path)
+        write_label_png(tmp_path / "data" / "Annotations" / "clip" / f"{frame:05d}.png", labels)
+    meta = {"videos": {"clip": {"objects": {"3": {"frames": ["00000"]}, "7": {"frames": ["00002", "00003"]}}}}}
+    (tmp_path / "data" / "meta.json").write_text(json.dumps(meta))
+    return tmp_path
+
+
+def test_a_model_answers_from_where_objects_are_given(tool, moving, colour_desk, monkeypatch):
+    monkeypatch.setitem(tool["main"].__globals__, "load_segmenter", lambda model, device: colour_desk)
+    data, answers, archive = (str(moving / name) for name in ("data", "answers", "out.zip"))
+    arguments = ["youtube-vos", data, answers, "--model", "any", "--zip", archive, "--server", "youtube-vos"]
+    assert tool["main"](arguments) == {}
+    truth = [np.asarray(Image.open(path)) for path in sorted((moving / "data/Annotations/clip").iterdir())]
+    found = [np.asarray(Image.open(path)) for path in sorted((moving / "answers/clip").iterdir())]
+    np.testing.assert_array_equal(found[0], truth[0])
+    np.testing.assert_array_equal(found[2] == 7, truth[2] == 7)
+    assert [sorted(np.unique(labels)) for labels in found] == [[0, 3]] * 2 + [[0, 3, 7]] * 4
+    asked = len(colour_desk.model.asked)
+    tool["main"](arguments)
+    assert len(colour_desk.model.asked) == asked  # nothing is answered twice
+    with zipfile.ZipFile(archive) as packed:
+        assert len(packed.namelist()) == 6
+
+
+def test_a_model_s_answers_are_scored(tool, folders, colour_desk, monkeypatch, paint):
+    for frame in range(5):
+        left = 10 + 2 * frame
+        Image.fromarray(paint((40, 60), ("red", (left, 10, left + 20, 30)))).save(
+            folders / "data" / "JPEGImages" / "clip" / f"{frame:05d}.jpg", quality=100, subsampling=0
+        )
+        write_label_png(folders / "data" / "Annotations" / "clip" / f"{frame:05d}.png", square(left))
+    monkeypatch.setitem(tool["main"].__globals__, "load_segmenter", lambda model, device: colour_desk)
+    data, answers, out = (str(folders / name) for name in ("data", "new", "out.json"))
+    metrics = tool["main"](["folders", data, answers, "--model", "any", "--memory", "1", "--out", out])
+    assert metrics["J_mean"] > 85
+    said = json.loads(Path(out).read_text())["protocol"]["answers"]
+    assert said == {"memory": 1, "mode": "instance", "model": "any"}
+
+
 def test_mistakes_are_told(tool, folders):
     with pytest.raises(InputError, match="belong together"):
         tool["main"](["folders", str(folders / "data"), str(folders / "answers"), "--server", "mose"])
