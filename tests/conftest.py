@@ -93,6 +93,7 @@ class BlobGrounder:
 
     name = "blobs"
     lacks = ""
+    embed_dim = len(COLORS)
 
     def __init__(self) -> None:
         self.encoded = 0
@@ -159,6 +160,8 @@ class BlobGrounder:
         return torch.nn.functional.normalize(same + 1e-6, dim=1)
 
     """Stands for a SegGPT: paints each pixel as the most similar pixel of an example; the mean over examples."""
+
+
 class ColourMatcher(nn.Module):
     """Stands for a SegGPT: paints each pixel as the example pixel of the most similar colour; the mean over examples."""
 

@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "draw": {"results"},
     "detector": ANYTHING,
     "grounder": ANYTHING,
+    "picture_index": set(),
+    "retrieval": ANYTHING,
     "segmenter": ANYTHING,
     "examples": ANYTHING,
     "doctor": ANYTHING,

@@ -57,6 +57,11 @@ class EncodedSentences:
     states: Tensor
     mask: Tensor
 
+    def rows(self, index: Sequence[int] | np.ndarray) -> EncodedSentences:
+        """Some of the sentences, in that order."""
+        places = torch.as_tensor(index, device=self.states.device)
+        return EncodedSentences(tuple(self.texts[int(i)] for i in index), self.states[places], self.mask[places])
+
 
 class XVLMGrounder:
     """A trained X-VLM that says where in a picture a sentence is true.
@@ -124,6 +129,15 @@ class XVLMGrounder:
                 f"{WANTED_BY.get(self.facts.task, 'another command')}"
             )
 
+    @property
+    def embed_dim(self) -> int:
+        """Of the joint space.
+
+        Raises:
+            CapabilityError: the checkpoint has none.
+        """
+        return self._space.text.out_features
+
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights: what another model made cannot be compared with what this one makes."""
@@ -163,7 +177,8 @@ class XVLMGrounder:
         if not sentences:
             return EncodedSentences((), torch.zeros(0, 1, 1), torch.zeros(0, 1, dtype=torch.bool))
         ids, mask = (each.to(self.device) for each in self.tokens(sentences))
-        return EncodedSentences(tuple(sentences), self.model.encode_text(ids, mask), mask)
+        states = [self.model.encode_text(*both) for both in zip(ids.split(BLOCK), mask.split(BLOCK), strict=True)]
+        return EncodedSentences(tuple(sentences), torch.cat(states), mask)
 
     def predict(
         self,
