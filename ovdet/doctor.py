@@ -21,7 +21,7 @@ from ovdet import compat
 from ovdet.cli.terminal import Parser, write_json_line
 from ovdet.compat import finder
 from ovdet.errors import InputError
-from ovdet.vild.shipped import SHIPPED, load_shipped
+from ovdet.shipped import shipped_models
 from ovdet.vlm.cache import cache_dir, offline
 from ovdet.vlm.zoo import create_vlm, model_table
 
@@ -189,14 +189,15 @@ def _default_model() -> Iterator[Check]:
 
 
 def _shipped() -> Iterator[Check]:
-    for name, one in SHIPPED.items():
+    for each in shipped_models():
         try:
-            detector = load_shipped(name)
+            desk = each.load()
         except InputError as error:
-            yield Check("weights", "note", f"--model {name} does not load: {error}")
+            yield Check("weights", "note", f"ovdet {each.verb} --model {each.name} does not load: {error}")
             continue
-        millions = sum(weight.numel() for weight in detector.model.parameters()) / 1e6
-        yield Check("weights", "ok", f"{name} ({one.domain}) loads, {millions:.1f} million parameters")
+        millions = sum(weight.numel() for weight in desk.model.parameters()) / 1e6
+        of = f"{each.family} {each.name} ({each.model.domain})"
+        yield Check("weights", "ok", f"{of} loads, {millions:.1f} million parameters")
 
 
 def _zoo() -> Iterator[Check]:

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "grounder": ANYTHING,
     "picture_index": set(),
     "retrieval": ANYTHING,
+    "shipped": ANYTHING,
     "segmenter": ANYTHING,
     "examples": ANYTHING,
     "doctor": ANYTHING,

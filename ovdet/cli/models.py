@@ -17,14 +17,15 @@ _HEADINGS = ("model", "family", "licence of weights", "size", "here", "source", 
 
 
 def all_rows() -> list[ModelRow]:
-    """The default, then the other detectors that the package brings, then the rest of the zoo of backbones."""
+    """The default, then the other models that the package brings, then the rest of the zoo of backbones."""
     from ovdet.detector import DEFAULT_MODEL
-    from ovdet.vild.shipped import SHIPPED
+    from ovdet.shipped import shipped_models
     from ovdet.vlm.zoo import ModelRow, model_table
 
     shipped = [
-        ModelRow(name, "detector", one.licence, one.size_mb, one.is_here, one.source, f"for {one.domain}")
-        for name, one in SHIPPED.items()
+        ModelRow(each.name, each.family, one.licence, one.size_mb, one.is_here, one.source, f"for {one.domain}")
+        for each in shipped_models()
+        for one in [each.model]
     ]
     first, *others = sorted(model_table(), key=lambda row: row.name != DEFAULT_MODEL)  # the others keep their order
     return [first, *shipped, *others]

@@ -29,7 +29,7 @@ def test_help_of_detect_opens_with_an_example_and_names_every_option(run_ovdet):
 def test_unknown_verbs(run_ovdet):
     assert run_ovdet("detcet").err == "error: unknown verb 'detcet'; did you mean 'detect'?\n"
     outcome = run_ovdet("xyz")
-    assert outcome.code == 2 and "choose from detect, models, doctor" in outcome.err
+    assert outcome.code == 2 and "choose from detect, ground, match, retrieve, segment, models, doctor" in outcome.err
 
 
 def test_models(run_ovdet):

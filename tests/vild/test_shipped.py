@@ -108,10 +108,10 @@ def test_a_name_nearly_right_is_suggested():
 def test_weights_that_are_missing_or_damaged_are_told(stickers, monkeypatch, capsys):
     from ovdet.doctor import _shipped
 
-    (check,) = _shipped()
+    check = next(_shipped())
     assert check.state == "ok" and "not photographs" in check.detail
     stickers.path.write_bytes(stickers.path.read_bytes()[:-5])
-    (check,) = _shipped()
+    check = next(_shipped())
     assert check.state == "note" and "damaged or cut short" in check.detail
     stickers.path.unlink()
     with pytest.raises(InputError, match="'stickers' are missing from this installation"):
