@@ -236,3 +236,27 @@ def test_a_grounding_is_drawn_as_detections_named_by_the_sentence():
 def test_groundings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError):
         grounding(**wrong)
+
+
+def test_pixels_are_numbered_and_the_best_counts():
+    found = detections(labels=[2, 0, 1])
+    numbers = found.label_map()
+    assert numbers.dtype == np.int32 and numbers[10, 15] == 3 and numbers[0, 0] == 1 and numbers[39, 59] == 1
+    assert found.label_map(things=True)[10, 15] == 1 and found.label_map(things=True)[0, 0] == 2
+    assert not found[:0].label_map().any()
+    with pytest.raises(ValueError, match="carry no masks"):
+        detections(rles=None).label_map()
+
+
+@pytest.mark.parametrize("changes", [{}, {"rles": None}, {"source": None, "model": None}])
+def test_json_comes_back(changes):
+    found = detections(**changes)
+    again = Detections.from_dict(json.loads(json.dumps(found.to_dict())), NAMES)
+    assert again.to_dict() == found.to_dict() and again.class_names == NAMES
+    empty = found[:0]
+    assert Detections.from_dict(empty.to_dict(), NAMES).to_dict() == empty.to_dict()
+
+
+def test_names_may_be_counted_otherwise():
+    found = detections().with_names(["dog", "zebra", "cat"])
+    assert found.names == detections().names and found.labels.tolist() == [1, 2, 2]

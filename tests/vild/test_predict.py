@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from ovdet.errors import InputError
+from ovdet.errors import CapabilityError, InputError
 from ovdet.ops.masks import decode_masks
 from ovdet.vild.build import vild_tiny
 from ovdet.vild.predict import ViLDDetector, fitted_size, prepare_picture
@@ -183,3 +183,13 @@ def test_fitted_sizes_are_mmcvs():
     for size in ((480, 640), (1080, 1920), (333, 77), (20, 3000), (800, 1333)):
         assert fitted_size(size, (1333, 800)) == rescale_size(size[::-1], (1333, 800))[::-1]
     assert fitted_size((30_000, 20), (1333, 800)) == (1333, 1)
+
+
+def test_given_boxes_get_the_masks_that_found_ones_have(detector, pictures):
+    found = detector.predict(pictures[1:2], NAMES, detector.embed(NAMES))[0]
+    masks = detector.masks_of_boxes(pictures[1], found.boxes_xyxy)
+    assert (masks == found.masks).mean() > 0.999 and masks.any()
+    assert detector.masks_of_boxes(pictures[1], found.boxes_xyxy[:0]).shape == (0, 60, 200)
+    detector.model.roi_head.mask_head = None
+    with pytest.raises(CapabilityError, match="has no mask head"):
+        detector.masks_of_boxes(pictures[1], found.boxes_xyxy)

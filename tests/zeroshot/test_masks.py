@@ -1,9 +1,10 @@
 import cv2
 import numpy as np
+import pytest
 
 from ovdet.ops.masks import boxes_xyxy_of_masks
 from ovdet.zeroshot.config import ZeroShotConfig
-from ovdet.zeroshot.masks import outline, snap_to_edges, to_picture, work_size
+from ovdet.zeroshot.masks import cut_out_box, outline, snap_to_edges, to_picture, work_size
 from ovdet.zeroshot.regions import Region
 
 CONFIG = ZeroShotConfig()
@@ -70,3 +71,19 @@ def test_picture_mask_is_the_working_mask_enlarged_with_its_tight_box():
     expected = cv2.resize(small.astype(np.uint8), (160, 90), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     np.testing.assert_array_equal(mask, expected)
     np.testing.assert_array_equal(boxes_xyxy_of_masks(mask[None])[0], box)
+
+
+def test_a_box_is_cut_along_the_edges_of_what_is_in_it():
+    rng = np.random.default_rng(0)
+    image = rng.integers(80, 100, (120, 160, 3)).astype(np.uint8)
+    disc = np.hypot(*(np.indices((120, 160)) - np.array([60, 70])[:, None, None])) < 25
+    image[disc] = rng.integers(190, 230, (disc.sum(), 3))
+    cut = cut_out_box(image, np.array([40.0, 30.0, 100.0, 90.0]))
+    assert (cut & disc).sum() / (cut | disc).sum() > 0.95
+    assert not cut[:30].any() and not cut[:, 100:].any()
+
+
+@pytest.mark.parametrize("box", [(10, 10, 10.5, 10.5), (0, 0, 160, 120), (-5, -5, 3, 400)])
+def test_a_box_with_nothing_in_it_is_the_mask(box):
+    cut = cut_out_box(np.full((120, 160, 3), 90, np.uint8), np.array(box, np.float32))
+    assert cut.any() and cut.shape == (120, 160)

@@ -175,3 +175,13 @@ def test_any_contrastive_backbone_with_maps_will_do():
 def test_refuses_a_backbone_without_maps():
     with pytest.raises(InputError, match="no dense"):
         ZeroShotDetector(Reds(frozenset({"image", "text"})))
+
+
+def test_boxes_become_masks():
+    image = np.full((96, 1280, 3), 128, np.uint8)  # wider than what masks are drawn in
+    image[32:64, 640:704] = (255, 0, 0)
+    detector = ZeroShotDetector(Reds())
+    masks = detector.masks_of_boxes(image, np.array([[600, 20, 740, 80], [10, 10, 30, 30]], np.float32))
+    wanted = (image == (255, 0, 0)).all(axis=2)
+    assert masks.shape == (2, 96, 1280) and (masks[0] & wanted).sum() / (masks[0] | wanted).sum() > 0.9
+    assert detector.masks_of_boxes(image, np.zeros((0, 4), np.float32)).shape == (0, 96, 1280)
