@@ -15,6 +15,7 @@ from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
 from ovdet.files import replacing
 from ovdet.layers.compact import read_compact, write_compact
+from ovdet.layers.rooms import check_room
 from ovdet.seggpt.build import BUILDERS
 from ovdet.seggpt.model import SegGPTModel
 
@@ -96,10 +97,7 @@ def read_facts(checkpoint: Mapping[str, Any]) -> CheckpointFacts:
             "it does not say how to build its model (no 'ovdet' entry); convert the authors' file or a Hugging Face "
             "folder with tools/convert/seggpt.py"
         )
-    if said.get("room") != "seggpt" or said.get("format") != FORMAT:
-        raise InputError(
-            f"it is of room {said.get('room')!r}, format {said.get('format')!r}; expected seggpt, {FORMAT}"
-        )
+    check_room(said, "seggpt", FORMAT)
     known = {key: said[key] for key in CheckpointFacts.__dataclass_fields__ if said.get(key) is not None}
     try:
         return CheckpointFacts(**known)

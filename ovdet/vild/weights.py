@@ -16,6 +16,7 @@ from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
 from ovdet.files import replacing
 from ovdet.layers.compact import read_compact, write_compact
+from ovdet.layers.rooms import check_room
 from ovdet.vild.build import BUILDERS
 from ovdet.vild.config import Variant
 from ovdet.vild.model import ViLDModel
@@ -131,8 +132,7 @@ def read_facts(checkpoint: Mapping[str, Any]) -> CheckpointFacts:
             "it does not say how to build its model (no 'ovdet' entry); train with tools/train.py, or convert a "
             "foreign file with tools/convert/vild.py"
         )
-    if said.get("room", "vild") != "vild" or said.get("format", FORMAT) != FORMAT:
-        raise InputError(f"it is of room {said.get('room')!r}, format {said.get('format')!r}; expected vild, {FORMAT}")
+    check_room(said, "vild", FORMAT)
     known = {key: said[key] for key in CheckpointFacts.__dataclass_fields__ if said.get(key) is not None}
     try:
         return CheckpointFacts(**known)

@@ -16,6 +16,7 @@ from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
 from ovdet.files import replacing
 from ovdet.layers.compact import read_compact, write_compact
+from ovdet.layers.rooms import check_room
 from ovdet.xvlm.build import BUILDERS, AnyXVLM, needs_tower, tower_fingerprint
 from ovdet.xvlm.small import TowerTokens
 from ovdet.xvlm.tokens import SentenceTokens
@@ -181,10 +182,7 @@ def read_facts(said: Mapping[str, Any]) -> XVLMFacts:
             "it does not say how to build its model (no 'ovdet' entry); convert an official file with "
             "tools/convert/xvlm.py"
         )
-    if said.get("room") != "xvlm" or said.get("format", FORMAT) != FORMAT:
-        raise InputError(
-            f"it is of room {said.get('room', 'vild')!r}, format {said.get('format')!r}; expected xvlm, {FORMAT}"
-        )
+    check_room(said, "xvlm", FORMAT)
     known = {name: said[name] for name in XVLMFacts.__dataclass_fields__ if said.get(name) is not None}
     try:
         return XVLMFacts(**known)
