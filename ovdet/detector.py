@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,9 +23,14 @@ Picture: TypeAlias = "str | Path | Image.Image | np.ndarray"
 DEFAULT_MODEL = "imagenet-words"
 
 
+ClassImages: TypeAlias = "Mapping[str, Picture | tuple[Picture, Sequence[float]]]"
+"""Name of a class -> a picture of it, or a picture and the box x1, y1, x2, y2 of what is meant in it."""
+
+
 class Options(TypedDict, total=False):
     """What a call of `Detector` takes beside pictures and names."""
 
+    class_images: ClassImages
     score: float | None
     max_dets: int
     masks: bool
@@ -103,6 +108,7 @@ class Detector:
         source: Picture | Iterable[Picture],
         names: Sequence[str],
         *,
+        class_images: ClassImages | None = None,
         score: float | None = None,
         max_dets: int = 100,
         masks: bool = True,
@@ -115,6 +121,7 @@ class Detector:
             source: one picture: a path, a PIL image (turned upright by its EXIF tag) or an array, (H, W, 3)
                 uint8; or a list of pictures; or any iterator of pictures, such as `ovdet.media.read_video(path)`.
             names: what to look for; `labels` of the result index this list.
+            class_images: further things to look for, which pictures stand for; they come after the names in the list.
             score: lowest score that is kept, from 0 to 1; None takes the model's own calibrated threshold.
             max_dets: most detections a picture, best first.
             masks: whether to make masks.
@@ -128,11 +135,8 @@ class Detector:
         Raises:
             InputError: a picture cannot be read, or a name or an option makes no sense.
         """
-        from ovdet.vlm.prompts import check_names
-
-        names = check_names(names)
         check_options(score, max_dets, batch_size)
-        class_embeddings = self.predictor.embed(names)  # (K, D)
+        names, class_embeddings = self.vocabulary(names, class_images)
 
         def look(images: list[np.ndarray]) -> list[Detections]:
             return self.predictor.predict(
@@ -140,6 +144,37 @@ class Detector:
             )
 
         return answer_pictures(source, look, batch_size, color)
+
+    def vocabulary(self, names: Sequence[str], class_images: ClassImages | None = None) -> tuple[list[str], Tensor]:
+        """Embed what to look for: names, then classes that pictures stand for; arguments as for `__call__`.
+
+        Returns:
+            K names, and what the model makes of them, (K, D).
+
+        Raises:
+            InputError: names that make no sense or come twice, or a picture that cannot be read.
+            CapabilityError: this model takes no pictures as classes.
+        """
+        from ovdet.vlm.prompts import check_names
+
+        class_images = class_images or {}
+        every = check_names([*names, *class_images]) if not isinstance(names, str) else check_names(names)
+        if not class_images:
+            return every, self.predictor.embed(every)
+        embed_pictures = getattr(self.predictor, "embed_pictures", None)
+        if embed_pictures is None:
+            raise CapabilityError(f"{self.name} takes no pictures as classes; give names")
+        shown = []
+        for name, given in class_images.items():
+            try:
+                shown.append(_cut_to(*given) if isinstance(given, tuple) else _cut_to(given))
+            except InputError as error:
+                raise InputError(f"class picture {name!r}: {error}") from error
+        rows = [embed_pictures(*zip(*shown, strict=True))]
+        if len(every) > len(shown):
+            words = self.predictor.embed(every[: -len(shown)])
+            rows = [words, rows[0].to(words)]
+        return every, torch.cat(rows)
 
     def masks(self, picture: Picture, boxes_xyxy: ArrayLike, *, color: str = "rgb") -> np.ndarray:
         """Cut out the thing in each of N boxes.
@@ -203,6 +238,32 @@ def answer_pictures(
         )
     answers = stream(iter(source), batch_size)
     return list(answers) if isinstance(source, list | tuple) else answers
+
+
+def check_box(box: Any, image: np.ndarray) -> np.ndarray:
+    """A box as (4,) float32 x1, y1, x2, y2, cut at the picture's border.
+
+    Raises:
+        InputError: it is no box, or lies outside of the picture.
+    """
+    try:
+        box_xyxy = np.asarray(box, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a box must be four numbers x1, y1, x2, y2, got {box!r}") from error
+    if box_xyxy.shape != (4,) or not np.isfinite(box_xyxy).all():
+        raise InputError(f"a box must be four numbers x1, y1, x2, y2, got {box!r}")
+    height, width = image.shape[:2]
+    inside = box_xyxy.clip(0, [width, height, width, height]).astype(np.float32)
+    if (inside[2:] <= inside[:2]).any():
+        raise InputError(f"the box {box_xyxy.tolist()} (x1, y1, x2, y2) holds no pixel of its {width}x{height} picture")
+    return inside
+
+
+def _cut_to(picture: Picture, box_xyxy: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, and the box of what is meant in it; the whole of it if nobody says."""
+    image = load_picture(picture)
+    whole = (0, 0, image.shape[1], image.shape[0])
+    return image, check_box(whole if box_xyxy is None else box_xyxy, image)
 
 
 def load_picture(picture: Picture, color: str = "rgb") -> np.ndarray:

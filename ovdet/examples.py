@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ovdet.detector import Detector, Picture, load_picture
+from ovdet.detector import Detector, Picture, check_box, load_picture
 from ovdet.errors import InputError
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.mask_files import read_coco_mask
@@ -86,25 +86,6 @@ def example_of_sentence(image: np.ndarray, sentence: str, grounder: Grounder, de
     """
     found = grounder.ground(image, [sentence])[0]
     return None if found.absent else _union(image, detector.masks(image, found.boxes_xyxy[:1]), sentence)
-
-
-def check_box(box: Any, image: np.ndarray) -> np.ndarray:
-    """A box as (4,) float32 x1, y1, x2, y2, cut at the picture's border.
-
-    Raises:
-        InputError: it is no box, or lies outside of the picture.
-    """
-    try:
-        box_xyxy = np.asarray(box, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a box must be four numbers x1, y1, x2, y2, got {box!r}") from error
-    if box_xyxy.shape != (4,) or not np.isfinite(box_xyxy).all():
-        raise InputError(f"a box must be four numbers x1, y1, x2, y2, got {box!r}")
-    height, width = image.shape[:2]
-    inside = box_xyxy.clip(0, [width, height, width, height]).astype(np.float32)
-    if (inside[2:] <= inside[:2]).any():
-        raise InputError(f"the box {box_xyxy.tolist()} (x1, y1, x2, y2) holds no pixel of its {width}x{height} picture")
-    return inside
 
 
 def _union(image: np.ndarray, masks: np.ndarray, name: str) -> Example | None:

@@ -58,6 +58,13 @@ class BlobDetector:
         threshold = 0.3 if score_threshold is None else score_threshold
         return [self._look(image, names, class_embeddings.numpy(), threshold, max_dets, masks) for image in images]
 
+    def embed_pictures(self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]) -> torch.Tensor:
+        cut = [
+            image[int(y1) : int(y2), int(x1) : int(x2)]
+            for image, (x1, y1, x2, y2) in zip(images, boxes_xyxy, strict=True)
+        ]
+        return torch.tensor(np.array([part.reshape(-1, 3).mean(axis=0).astype(int) for part in cut]))
+
     def propose(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = self.predict([image], list(COLORS), self.embed(list(COLORS)), masks=False)[0]
         return found.boxes_xyxy, found.scores
@@ -163,7 +170,7 @@ class BlobGrounder:
 
 
 class ColourMatcher(nn.Module):
-    """Stands for a SegGPT: paints each pixel as the example pixel of the most similar colour; the mean over examples."""
+    """Stands for a SegGPT: paints each pixel as the most similar pixel of an example; the mean over examples."""
 
     normalise, to_colours = SegGPTModel.normalise, SegGPTModel.to_colours
 

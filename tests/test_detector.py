@@ -11,6 +11,7 @@ from PIL import Image
 
 from ovdet import Detections, Detector, InputError
 from ovdet.detector import choose_device
+from ovdet.errors import CapabilityError
 from ovdet.media import read_video, write_video
 
 NAMES = ["blue", "red"]
@@ -102,6 +103,39 @@ def test_options_reach_the_model(detector, picture):
     assert detector(picture, NAMES, masks=False).rles is None
     assert len(detector(picture, NAMES, max_dets=1)) == 1
     assert len(detector(picture, ["nothing like it"], score=0.99)) == 0
+
+
+def test_pictures_stand_for_classes_beside_words(detector, picture, paint):
+    red = paint((30, 30), ("red", (5, 5, 25, 25)))
+    result = detector(picture, ["blue"], class_images={"cherry": (red, (5, 5, 25, 25))})
+    assert sorted(zip(result.names, result.labels.tolist(), strict=True)) == [("blue", 0), ("cherry", 1)]
+    alone = detector(picture, [], class_images={"cherry": (red, (5, 5, 25, 25))})
+    assert alone.names == ["cherry"] and alone.class_names == ("cherry",)
+    assert alone.boxes_xyxy.tolist() == [[5, 10, 35, 40]]
+    whole = detector(picture, [], class_images={"grey": np.full((9, 9, 3), 128, np.uint8)})
+    assert whole.boxes_xyxy.tolist() == [[0, 0, 80, 60]]
+
+
+@pytest.mark.parametrize(
+    ("names", "class_images", "sentence"),
+    [
+        (["red"], {"Red": "picture.png"}, "same as class name 0"),
+        (["red"], {"a": "gone.png"}, "class picture 'a': there is no file gone.png"),
+        (["red"], {"a": (np.zeros((9, 9, 3), np.uint8), (20, 0, 30, 5))}, "'a': the box .* holds no pixel"),
+        (["red"], {"a": (np.zeros((9, 9, 3), np.uint8), (1, 2, 3))}, "must be four numbers"),
+        (["red"], {"a": np.zeros((9, 9))}, "class picture 'a': .*uint8"),
+        ([], {}, "empty"),
+    ],
+)  # fmt: skip
+def test_wrong_class_pictures(detector, picture, names, class_images, sentence):
+    with pytest.raises(InputError, match=sentence):
+        detector(picture, names, class_images=class_images)
+
+
+def test_a_model_that_takes_no_pictures_as_classes_says_so(detector, picture, monkeypatch):
+    monkeypatch.delattr(type(detector.predictor), "embed_pictures")
+    with pytest.raises(CapabilityError, match="blobs takes no pictures as classes; give names"):
+        detector(picture, ["red"], class_images={"a": picture})
 
 
 def test_there_is_no_hidden_state(detector, picture):

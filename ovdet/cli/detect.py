@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
+from ovdet.cli.example_options import parse_class_images
 from ovdet.cli.options import add_run_options, add_sources, make_plan
 from ovdet.cli.terminal import BAD_INPUT, Parser
 from ovdet.cli.vocabulary import parse_classes
+from ovdet.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,14 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add_sources(parser)
-    add("--classes", required=True, metavar="NAMES|FILE", help="names apart by commas, or a file with one name a line")
+    add("--classes", metavar="NAMES|FILE", help="names apart by commas, or a file with one name a line")
+    add(
+        "--class-image",
+        action="append",
+        default=[],
+        metavar="NAME=PICTURE[:x,y,w,h]",
+        help="a picture, or a box in it, that shows what NAME is; repeatable, also beside --classes",
+    )
     add("--model", metavar="NAME|FILE", help=_MODEL_HELP)
     add("--score", type=float, metavar="S", help="lowest score that is kept, 0 to 1 (default: the model's own)")
     add("--max-dets", type=int, default=100, metavar="N", help="most detections a picture (default: 100)")
@@ -78,16 +87,19 @@ def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextI
     from ovdet.cli.job import Job, run_job
     from ovdet.detector import DEFAULT_MODEL, Detector, check_options
 
-    names = parse_classes(options.classes)
+    class_images = parse_class_images(options.class_image)
+    if options.classes is None and not class_images:
+        raise InputError("there is nothing to look for; give --classes or --class-image")
+    names = parse_classes(options.classes) if options.classes is not None else []
     check_options(options.score, options.max_dets, options.batch_size)
     plan = make_plan(options)
     if not plan.sources:
         return BAD_INPUT
-    desk = Detector(predictor or options.model or DEFAULT_MODEL, device=options.device).predictor
-    class_embeddings = desk.embed(names)  # (K, D)
+    detector = Detector(predictor or options.model or DEFAULT_MODEL, device=options.device)
+    names, class_embeddings = detector.vocabulary(names, class_images)
     rules = {"score_threshold": options.score, "max_dets": options.max_dets, "masks": not options.no_masks}
 
     def answer(images: Sequence[np.ndarray]) -> list[Detections]:
-        return desk.predict(images, names, class_embeddings, **rules)
+        return detector.predictor.predict(images, names, class_embeddings, **rules)
 
     return run_job(Job(answer, names, plan.sources, options, stdout=stdout if options.json else None), plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ovdet.errors import InputError
 
 if TYPE_CHECKING:
+    from ovdet.detector import ClassImages
     from ovdet.examples import Mask
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
@@ -77,3 +79,25 @@ def parse_mask(text: str, option: str) -> Mask:
     if box_xyxy is not None:
         return box_xyxy
     raise InputError(f"{option}: there is no mask {text}; give a file, FILE.json:ANNOTATION or a box x,y,w,h in pixels")
+
+
+def parse_class_images(arguments: Sequence[str]) -> ClassImages:
+    """The values of --class-image, "NAME=PICTURE" or "NAME=PICTURE:x,y,w,h", as `Detector` takes them.
+
+    Raises:
+        InputError: one is of another form, its picture is missing, or a name comes twice.
+    """
+    images: dict[str, str | tuple[str, tuple[float, ...]]] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        name, option = name.strip(), f"--class-image {argument}"
+        if not equals or not name or not text:
+            raise InputError(f"{option}: give NAME=PICTURE or NAME=PICTURE:x,y,w,h")
+        if name in images:
+            raise InputError(f"{option}: the name {name!r} has a picture already; one stands for a class")
+        path, _, tail = text.rpartition(":")
+        box_xyxy = None if Path(text).is_file() else parse_box(tail)
+        if not Path(text if box_xyxy is None else path).is_file():
+            raise InputError(f"{option}: there is no picture {text if box_xyxy is None else path}")
+        images[name] = text if box_xyxy is None else (path, box_xyxy)
+    return images

@@ -23,8 +23,10 @@ from ovdet.vild.crops import CropNamedModel
 from ovdet.vild.masks import paste_mask, paste_masks
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.roi_head import ClassTable
+from ovdet.vild.teacher import CropTeacher
 from ovdet.vild.weights import CheckpointFacts, load_model, save_model
 from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.class_pictures import class_rows
 from ovdet.vlm.prompts import class_embeddings as embed_names
 from ovdet.vlm.prompts import clean_name
 
@@ -100,6 +102,34 @@ class ViLDDetector:
     def embed(self, names: Sequence[str]) -> Tensor:
         """Embed class names as in training: (K, D) unit length, row k for names[k]; cached on disk."""
         return embed_names(self.text_tower, names, templates=self.facts.templates)
+
+    @torch.inference_mode()
+    def embed_pictures(self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]) -> Tensor:
+        """Rows of classes by example pictures, to stand among those of `embed`.
+
+        Args:
+            images: K pictures (H, W, 3) uint8 RGB.
+            boxes_xyxy: K boxes (4,), pixels of their pictures: what is meant in each.
+
+        Returns:
+            (K, D) unit length.
+
+        Raises:
+            CapabilityError: the text tower that this detector was trained with sees no pictures, or keeps them apart
+                from names and no known names bridge the gap.
+        """
+        tower, config = self.text_tower, self.model.config
+        if "image" not in tower.spec.capabilities:
+            raise CapabilityError(
+                f"{tower.spec.name}, which {self.name} was trained with, sees no pictures; give words"
+            )
+        teacher = CropTeacher(tower, config.crop_scales, square=config.square_crops)
+        rows = []
+        for image, box in zip(images, boxes_xyxy, strict=True):
+            picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(tower.mean) / 255
+            rows.append(teacher.embed(picture, [image.shape[:2]], [torch.from_numpy(box)[None].to(picture)])[0])
+        known = self.embed(self.facts.class_names) if self.facts.class_names else None
+        return class_rows(tower, torch.cat(rows), known).cpu()
 
     def class_table(self, names: Sequence[str], class_embeddings: Tensor) -> ClassTable:
         """The vocabulary for the network: vectors, and which names were learned if the checkpoint says so."""

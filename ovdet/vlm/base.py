@@ -28,6 +28,8 @@ class BackboneSpec:
         temperature: softmax temperature over names that suits this space (CLIP's 0.01).
         capabilities: of "image", "text", "dense", "region".
         stride: pixels between the locations of `forward_dense`; None where there is no such map or it is not said.
+        picture_share: how much of a picture's own vector belongs into a row that stands among rows of names; 0 where
+            pictures and texts lie apart in the space. See class_pictures.py.
     """
 
     name: str
@@ -40,6 +42,7 @@ class BackboneSpec:
     temperature: float = 0.01
     capabilities: frozenset[str] = frozenset({"image", "text", "dense", "region"})
     stride: int | None = None
+    picture_share: float = 0.0
 
 
 class VLMBackbone(nn.Module):

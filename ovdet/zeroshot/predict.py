@@ -14,6 +14,7 @@ from ovdet.errors import InputError
 from ovdet.ops.masks import Rle, encode_masks
 from ovdet.results import Detections
 from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.class_pictures import class_rows
 from ovdet.vlm.prompts import class_embeddings
 from ovdet.zeroshot.closer import look_closer
 from ovdet.zeroshot.config import ZeroShotConfig
@@ -24,6 +25,8 @@ from ovdet.zeroshot.proposals import ProposalFinder
 from ovdet.zeroshot.regions import Region, find_regions
 
 logger = logging.getLogger(__name__)
+LEAST_KNOWN = 0.3
+"""Relevance of the nearest class below which the user is told that a name or picture is unknown."""
 _warned: set[tuple[str, str]] = set()
 """Backbones and names of which the user has been told, once a process, that one does not know the other."""
 
@@ -74,9 +77,34 @@ class ZeroShotDetector:
         knows = getattr(self.backbone, "knows", None)
         if knows is not None:
             for name, known in zip(names, knows(embeddings).tolist(), strict=True):
-                if known < 0.3 and (self.name, name) not in _warned:
+                if known < LEAST_KNOWN and (self.name, name) not in _warned:
                     _warned.add((self.name, name))
                     logger.warning("%s knows no class like %r and will hardly find it", self.name, name)
+        return embeddings
+
+    @torch.inference_mode()
+    def embed_pictures(self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]) -> Tensor:
+        """Rows of classes by example pictures, to stand among those of `embed`.
+
+        Args:
+            images: K pictures (H, W, 3) uint8 RGB.
+            boxes_xyxy: K boxes (4,), pixels of their pictures: what is meant in each.
+
+        Returns:
+            (K, D).
+
+        Raises:
+            CapabilityError: this backbone keeps pictures and names too far apart.
+        """
+        rows = []
+        for image, box in zip(images, boxes_xyxy, strict=True):
+            picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.backbone.mean) / 255
+            rows += self.backbone.region_embed_crop(picture, [torch.from_numpy(box)[None].to(picture)])
+        embeddings = class_rows(self.backbone, torch.cat(rows)).cpu()
+        knows = getattr(self.backbone, "knows", None)
+        for number, known in enumerate(knows(embeddings).tolist() if knows is not None else [], start=1):
+            if known < LEAST_KNOWN:
+                logger.warning("%s knows no class like class picture %d and will hardly find it", self.name, number)
         return embeddings
 
     def predict(

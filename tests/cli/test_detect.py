@@ -148,7 +148,6 @@ def test_odd_sizes_go_all_the_way(run_ovdet, tmp_path, paint, size_hw):
         (("--classes", "cat, ,dog"), "name 2 is blank"),
         (("--classes", "cat, Cat"), "is the same as 1"),
         (("--classes", "names.txt"), "there is no file names.txt"),
-        ((), "--classes"),
         ((*CLASSES, "--score", 2), "score must be from 0 to 1"),
         ((*CLASSES, "--score", "high"), "invalid float value: 'high'"),
         ((*CLASSES, "--max-dets", 0), "max_dets must be at least 1"),
@@ -162,6 +161,38 @@ def test_wrong_options_do_nothing_and_say_why(run_ovdet, picture, blob_detector,
     outcome = run_ovdet("detect", picture, *arguments)
     assert outcome.code == 2 and outcome.out == "" and sentence in outcome.err
     assert len(outcome.err.splitlines()) == 1 and blob_detector.batch_sizes == [] and not Path("outputs").exists()
+
+
+def test_pictures_as_classes(run_ovdet, picture, tmp_path, paint):
+    Image.fromarray(paint((30, 30), ("red", (5, 5, 25, 25)))).save(tmp_path / "a:b.png")
+    options = ("--json", "--no-save")
+    outcome = run_ovdet("detect", picture, "--classes", "blue", "--class-image", "cherry=a:b.png:5,5,20,20", *options)
+    assert outcome.code == 0, outcome.err
+    found = {one["name"]: one for one in outcome.records[0]["detections"]}
+    assert found["blue"]["label"] == 0 and found["cherry"]["label"] == 1
+    assert found["cherry"]["box_xyxy"] == [5, 10, 35, 40]
+    alone = run_ovdet("detect", picture, "--class-image", "cherry=a:b.png", *options, "--score", 0)
+    assert alone.code == 0 and len(alone.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "there is nothing to look for; give --classes or --class-image"),
+        (("--class-image", "picture.png"), "give NAME=PICTURE or NAME=PICTURE:x,y,w,h"),
+        (("--class-image", "a="), "give NAME=PICTURE"),
+        (("--class-image", "a=gone.png"), "there is no picture gone.png"),
+        (("--class-image", "a=gone.png:1,2,3,4"), "there is no picture gone.png"),
+        (("--class-image", "a=picture.png:1,2,3"), "there is no picture picture.png:1,2,3"),
+        (("--class-image", "a=picture.png:1,2,0,4"), "must be wider and higher than 0"),
+        (("--class-image", "a=picture.png:90,2,5,4"), "holds no pixel of its 80x60 picture"),
+        (("--class-image", "a=picture.png", "--class-image", "a=picture.png"), "has a picture already"),
+        (("--class-image", "Red=picture.png", "--classes", "red"), "same as class name 0"),
+    ],
+)
+def test_wrong_pictures_as_classes(run_ovdet, picture, arguments, sentence):
+    outcome = run_ovdet("detect", picture, *arguments, "--no-save")
+    assert outcome.code == 2 and sentence in outcome.err and len(outcome.err.splitlines()) == 1
 
 
 def test_no_source_that_exists_loads_no_model(run_ovdet, monkeypatch):

@@ -23,6 +23,8 @@ from ovdet.vlm.contrastive.word_relevance import NounTable, WordRelevance
 CLASSES = 1000
 CHANCE = 1.5
 """How many times the probability that blind guessing gives a name is taken off before it counts; see `match`."""
+SURE = 0.2
+"""Probability from which on a class is what an example picture shows; by judgement, not tuned."""
 VERSION = 1
 """Part of the fingerprint: raise it when the same name gets another vector."""
 
@@ -87,6 +89,16 @@ class ImageNetWords(VLMBackbone):
         """How well ImageNet's classes cover each name: its greatest relevance, (K, 1001) -> (K,) in [0, 1]."""
         relevance = class_embeddings[:, :CLASSES] / class_embeddings[:, CLASSES:].clamp(min=1e-6)
         return relevance.amax(dim=1).clamp(0, 1)
+
+    def rows_of_pictures(self, vectors: Tensor) -> Tensor:
+        """What example pictures say about each class, as names do: (K, 1001) vectors of pictures -> (K, 1001) rows.
+
+        The likeliest class of the picture has relevance 1, the others as much less as they are less likely. All have
+        less where none is likelier than `SURE`: such a picture says little.
+        """
+        probabilities = vectors[:, :CLASSES] / vectors[:, :CLASSES].sum(dim=1, keepdim=True).clamp(min=1e-12)
+        relevance = probabilities / probabilities.amax(dim=1, keepdim=True).clamp(min=SURE)
+        return normalize(torch.cat([relevance, torch.ones_like(relevance[:, :1])], dim=1), dim=1)
 
     def match(self, vectors: Tensor, class_embeddings: Tensor) -> Tensor:
         """Probability of each name for each picture vector, corrected for chance.
