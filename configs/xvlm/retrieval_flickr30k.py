@@ -1,7 +1,7 @@
 """X-VLM base, retrieval on Flickr30k.   tools/dist_train.sh configs/xvlm/retrieval_flickr30k.py 8
 
 Official README, 1K test, two stages (k = 128): TR@1 97.1, IR@1 86.9 (16M); 96.8, 86.1 (4M).
-The evaluator here is the first stage; `ovdet.metrics.retrieval.rerank` is the second.
+Validation is the first stage alone; tools/test.py, in one process, is both.
 Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from ovdet.data.batches import collate_texts
 from ovdet.data.karpathy import karpathy_test, karpathy_training
 from ovdet.data.sampling import SeededSampler
-from ovdet.engine.sentences import ByName, SentenceTraining
+from ovdet.engine.sentences import ByName, SecondStageHook, SentenceTraining
 from ovdet.metrics.sentence_evaluators import RetrievalMetric
 from ovdet.xvlm.recipes import base_training
 
@@ -52,7 +52,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type=RetrievalMetric)
-test_evaluator = val_evaluator
+test_evaluator = dict(type=RetrievalMetric, keep=128)
+custom_hooks += [dict(type=SecondStageHook)]
 optim_wrapper = dict(
     type=OptimWrapper,
     constructor=ByName,

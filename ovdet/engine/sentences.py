@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
+from mmengine.runner import Runner
 from torch import nn
 
-from ovdet.engine.hooks import build_from
+from ovdet.engine.hooks import bare_model, build_from
 from ovdet.engine.loops import ResumableIterLoop
 from ovdet.errors import InputError
 
@@ -52,6 +56,31 @@ class TwoGrainLoop(ResumableIterLoop):
                 outputs |= {f"{grain}_{name}": value for name, value in found.items()}
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+
+
+class SecondStageHook(Hook):
+    """Hands the model's matching head to evaluators that rank in two stages (`keep` above 0), before they start.
+
+    Raises:
+        InputError: several processes test; what is matched lies in the memory of one.
+    """
+
+    def before_val(self, runner: Runner) -> None:
+        """Hand it to the evaluators of validation."""
+        self._hand(runner, runner.val_loop.evaluator)
+
+    def before_test(self, runner: Runner) -> None:
+        """Hand it to the evaluators of the test."""
+        self._hand(runner, runner.test_loop.evaluator)
+
+    def _hand(self, runner: Runner, evaluator: Evaluator) -> None:
+        task = bare_model(runner).task
+        wanting = [metric for metric in evaluator.metrics if getattr(metric, "keep", 0)]
+        task.keeps_states = bool(wanting)
+        for metric in wanting:
+            if get_world_size() > 1:
+                raise InputError("two-stage retrieval is tested by one process; run tools/test.py without a launcher")
+            metric.score_pairs = task.score_pairs
 
 
 class ByName:

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ovdet.errors import InputError
 from ovdet.xvlm.relevance import relevance_maps, spread_over_picture
 from ovdet.xvlm.tasks import AnswerModel, CaptionModel, PairModel
+from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.tokens import SentenceTokens, pad_rows
 from ovdet.xvlm.training import XVLMTraining
 from ovdet.xvlm.weights import facts_of, pack_facts
@@ -55,18 +57,51 @@ class _Task(nn.Module):
 
 
 class RetrievalTask(XVLMTraining):
-    """Contrastive and matching losses; answers are vectors of the joint space, the first stage of retrieval."""
+    """Contrastive and matching losses; answers are vectors of the joint space, the first stage of retrieval.
+
+    Attributes:
+        keeps_states: whether answers also hold what `score_pairs` takes, for the second stage.
+    """
+
+    keeps_states = False
 
     @torch.no_grad()
     def predict(self, images: Tensor, texts: Sequence[str], image_index: Tensor, **batch: Any) -> list[dict[str, Any]]:
-        """For each picture "image_vector" (D,) and "text_vectors" (n, D) of its own texts, of unit length."""
+        """For each picture "image_vector" (D,) and "text_vectors" (n, D) of its own texts, of unit length.
+
+        With `keeps_states` also "tokens" (1 + T, W) and "text_states", n of (L, D), in half precision on the CPU.
+        """
         model, space = self.model, self.model.space
         assert space is not None, "checked when built"
         index = image_index.to(model.image_encoder.mean.device)
         ids, mask = (each.to(index.device) for each in self.tokens(texts))
-        pictures = space.of_images(model.encode_images(self.prepare(images)).tokens[:, 0])
-        said = space.of_texts(model.encode_text(ids, mask)[:, 0])
-        return [{"image_vector": one, "text_vectors": said[index == place]} for place, one in enumerate(pictures)]
+        tokens, states = model.encode_images(self.prepare(images)).tokens, model.encode_text(ids, mask)
+        pictures, said = space.of_images(tokens[:, 0]), space.of_texts(states[:, 0])
+        found = [{"image_vector": one, "text_vectors": said[index == place]} for place, one in enumerate(pictures)]
+        if self.keeps_states:
+            for place, one in enumerate(found):
+                own = torch.nonzero(index == place).flatten().tolist()
+                one["tokens"] = tokens[place].half().cpu()
+                one["text_states"] = [states[row, mask[row]].half().cpu() for row in own]
+        return found
+
+    @torch.no_grad()
+    def score_pairs(
+        self, tokens: Sequence[Tensor], states: Sequence[Tensor], pairs: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """The second stage: logits (P,) of the matching head, as published.
+
+        Args:
+            tokens: of pictures, as `predict` keeps them.
+            states: of texts, likewise.
+            pairs: P of a place in `tokens` and one in `states`.
+        """
+        device, dtype = self._device(), next(self.model.parameters()).dtype
+        index, texts = (torch.tensor(places, device=device) for places in zip(*pairs, strict=True))
+        seen = SharedTokens(torch.stack(list(tokens)).to(device, dtype), index)
+        mask = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in states], batch_first=True).to(device)
+        padded = pad_sequence(list(states), batch_first=True).to(device, dtype)
+        return self.model.match_logits(self.model.first(padded[texts], mask[texts], seen))[:, 1].cpu()
 
 
 class WeakGroundingTask(XVLMTraining):

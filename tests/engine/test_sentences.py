@@ -2,13 +2,15 @@ from itertools import count
 
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.optim import LinearLR, OptimWrapper, build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ovdet.data.batches import EndlessDataset, TwoGrains, only_one, takes_regions
-from ovdet.engine.sentences import ByName, SentenceTraining, TwoGrainLoop
+from ovdet.engine.sentences import ByName, SecondStageHook, SentenceTraining, TwoGrainLoop
 from ovdet.errors import InputError
+from ovdet.metrics.sentence_evaluators import RetrievalMetric
 
 
 class Task(nn.Module):
@@ -118,3 +120,49 @@ def test_groups_by_name():
 def test_a_rule_that_finds_nothing_is_a_mistake():
     with pytest.raises(InputError, match="faster has 'cross_attn', which is in no parameter's name"):
         optimiser_of(dict(faster=["cross_attn"]))
+
+
+class Ranking(Task):
+    """Pictures and texts whose vectors are all alike, so that only the second stage can tell them apart."""
+
+    keeps_states = False
+
+    def predict(self, texts, **batch):
+        answer = {"image_vector": torch.ones(1), "text_vectors": torch.ones(1, 1)}
+        kept = {"tokens": texts[0], "text_states": [texts[0]]}
+        return [answer | kept if self.keeps_states else answer]
+
+    def score_pairs(self, tokens, states, pairs):
+        return [float(tokens[i] == states[k]) for i, k in pairs]
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(0, 0), (3, 100)])
+def test_evaluators_of_two_stages_get_the_models_head(tmp_path, monkeypatch, keep, expected):
+    names = ["a", "b", "c"]
+    metric = RetrievalMetric(keep=keep)
+    runner = Runner(
+        model=SentenceTraining(dict(type=Ranking)),
+        work_dir=str(tmp_path),
+        test_dataloader=dict(
+            dataset=names,
+            sampler=dict(type=DefaultSampler, shuffle=False),
+            batch_size=1,
+            collate_fn=dict(type=as_texts),
+        ),
+        test_evaluator=[metric],
+        test_cfg=dict(),
+        custom_hooks=[dict(type=SecondStageHook)],
+        default_hooks=dict(checkpoint=None, logger=None),
+        log_level="ERROR",
+    )
+    numbers = runner.test()
+    assert numbers["retrieval/TR@1"] == numbers["retrieval/IR@1"] == expected
+    assert runner.model.task.keeps_states == bool(keep)
+    if keep:
+        monkeypatch.setattr("ovdet.engine.sentences.get_world_size", lambda: 2)
+        with pytest.raises(InputError, match="tested by one process"):
+            runner.test()
+
+
+def as_texts(samples):
+    return {"texts": samples}

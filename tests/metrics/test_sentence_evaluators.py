@@ -82,6 +82,32 @@ def test_retrieval():
     assert metric.report["protocol"]["texts"] == 4
 
 
+def test_retrieval_in_two_stages():
+    """Two near pictures that the first stage takes for each other; the second, here a table, knows better."""
+    vectors = torch.eye(3)
+    table = np.array([[1.0, 0.2, 0.4], [0.1, 1.0, 9.0], [0.3, 0.2, 0.9]])  # 9: beyond the second stage's reach
+    asked = []
+
+    def score(tokens, states, pairs):
+        asked.append(len(pairs))
+        return [table[int(tokens[i]), int(states[k])] for i, k in pairs]
+
+    metric = RetrievalMetric(keep=2)
+    metric.dataset_meta = {}
+    near = torch.tensor([[0.6, 0.8, 0], [0.8, 0.6, 0], [0, 0, 1.0]])
+    answers = [
+        {"image_vector": vectors[i], "text_vectors": near[i : i + 1], "tokens": i, "text_states": [i]} for i in range(3)
+    ]
+    metric.process({}, answers)
+    with pytest.raises(InputError, match=r"add dict\(type=SecondStageHook\)"):
+        metric.compute_metrics(metric.results)
+    metric.score_pairs = score
+    numbers = metric.evaluate(size=3)
+    assert numbers["retrieval/first_TR@1"] == pytest.approx(100 / 3) == numbers["retrieval/first_IR@1"]
+    assert numbers["retrieval/TR@1"] == numbers["retrieval/IR@1"] == 100
+    assert asked == [2] * 6 and "the 2 nearest" in metric.report["protocol"]["metric"]
+
+
 def test_questions(tmp_path):
     metric = QuestionMetric(out=tmp_path / "answers.json")
     batch = {

@@ -109,6 +109,23 @@ def test_vectors_are_those_of_the_contrastive_loss(make, batch):
     assert float(task.loss(**whole)["loss_contrast"].detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
 
 
+def test_pairs_are_scored_as_the_matching_head_does(make, batch, tokens):
+    task = make("retrieval", RetrievalTask, losses=("contrast", "match")).eval()
+    assert "tokens" not in task.predict(**batch)[0]
+    task.keeps_states = True
+    found = task.predict(**batch)
+    kept = [states for one in found for states in one["text_states"]]
+    pairs = [(picture, text) for picture in range(3) for text in range(5)]
+    scores = task.score_pairs([one["tokens"] for one in found], kept, pairs)
+    for (picture, text), score in zip(pairs, scores.tolist(), strict=True):
+        with torch.no_grad():
+            ids, mask = tokens([batch["texts"][text]])
+            seen = task.model.encode_images(task.prepare(batch["images"][picture : picture + 1])).tokens
+            fused = task.model.first(task.model.encode_text(ids, mask), mask, seen)
+            expected = float(task.model.match_logits(fused)[0, 1])
+        assert score == pytest.approx(expected, abs=3e-3)  # half precision
+
+
 def test_heat_is_spread_over_each_picture(make, batch):
     task = make("retrieval", WeakGroundingTask, losses=("contrast", "match"), layer=1).eval()
     sizes = torch.tensor([[40, 60], [50, 30], [64, 64]])
