@@ -36,7 +36,7 @@ class Wanted:
         names: of all classes, in the order of their labels.
         examples: of other pictures, for all sources.
         firsts: video's path -> what is known of its first frame.
-        words: name -> looks for it in a video's frames until it is found, for videos that have no first mask.
+        words: name -> looks for it in a video's frames until it is found.
         stamp: what answers depend on beside the source, for `--resume`.
     """
 
@@ -75,7 +75,7 @@ class SegmentJob(Job):
         super().__init__(self._look, wanted.names, sources, options, stdout=stdout, writes=writes)
         self.desk, self.wanted, self.prompt, self.rules = desk, wanted, prompt, rules
         self._logs: list[AnswerLog] = []
-        self._soft: dict[int, tuple[SoftMaps, tuple[str, ...]]] = {}  # id of the image -> maps, and their names
+        self._soft: dict[int, tuple[tuple[str, ...], SoftMaps]] = {}  # id of the image -> names, and their maps
 
     def run(self, formats: Sequence[str]) -> int:
         """As `Job.run`; what a resumed run would need is removed once all is done."""
@@ -131,19 +131,18 @@ class SegmentJob(Job):
             found = follower(item.image)
         else:
             found = Detections.empty((), item.image.shape[:2], masks=True, model=self.desk.name)
-        if self.options.soft and follower.soft_maps is not None:
-            self._soft[id(item.image)] = follower.soft_maps, follower.names
+        if self.options.soft and follower.seen is not None:
+            self._soft[id(item.image)] = follower.seen
         found = found.with_names(self.wanted.names)
         log.write(found, [] if known is None else list(known.names))
         return found
 
     def _known(self, item: Item, follower: ClipFollower) -> Example | None:
-        """The mask of the first frame; or things that words find, of those that they have not found before."""
-        first = self.wanted.firsts.get(item.source.path)
-        if first is not None:
-            return first if item.place.frame == 0 else None
+        """The mask of the first frame, and things that words find, of those that they have not found before."""
+        first = self.wanted.firsts.get(item.source.path) if item.place.frame == 0 else None
         looks = [look for name, look in self.wanted.words.items() if name not in follower.names]
-        return Example.joined([example for look in looks if (example := look(item.image)) is not None])
+        known = [first, *(look(item.image) for look in looks)]
+        return Example.joined([example for example in known if example is not None])
 
     def _replay(self, item: Item, follower: ClipFollower, found: Detections, given: list[str]) -> Detections:
         """Bring the follower to where it was after a frame that an earlier run answered."""
@@ -177,7 +176,7 @@ class SegmentJob(Job):
         results = []
         for image, soft_maps in zip(images, self.desk.look(images, self.prompt), strict=True):
             if self.options.soft:
-                self._soft[id(image)] = soft_maps, self.prompt.names
+                self._soft[id(image)] = self.prompt.names, soft_maps
             found = self.desk.decide(soft_maps, self.prompt, self.rules, self.options.max_dets)
             results.append(found.with_names(self.wanted.names))
         return results
@@ -185,7 +184,7 @@ class SegmentJob(Job):
     def _emit(self, item: Item, result: Detections) -> None:
         super()._emit(item, result)
         if id(item.image) in self._soft:
-            maps, names = self._soft.pop(id(item.image))
+            names, maps = self._soft.pop(id(item.image))
             for name, soft in zip(names, maps, strict=True):
                 label = self.wanted.names.index(name)
                 file = _file_of(self.options.out / "soft", item.place, f"_{label}_{file_safe(name)}")

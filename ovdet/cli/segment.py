@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, partial
 from pathlib import Path
@@ -120,7 +120,11 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
 
     _check(options)
     rules = MaskRules(
-        options.threshold, not options.overlap, options.largest, options.fill_holes, min_pixels=options.min_pixels
+        threshold=options.threshold,
+        exclusive=not options.overlap,
+        largest=options.largest,
+        fill_holes=options.fill_holes,
+        min_pixels=options.min_pixels,
     )
     given = [_parse(pair) for pair in options.example]
     plan = make_plan(options, writes_more=options.soft or not options.no_mask_files)
@@ -152,6 +156,8 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--example-by {kind}: choose detect (a name) or ground (a sentence)")
         if not words.strip():
             raise InputError(f"--example-by {kind}: there are no words")
+        if [other for _, other in options.example_by].count(words) > 1:
+            raise InputError(f"--example-by: {words!r} is given twice")
     if options.mode is None:
         options.mode = "instance" if options.first_mask else "semantic"
     if options.max_dets < 1:
@@ -182,27 +188,19 @@ def gather(
         InputError: one cannot be made; it is named.
     """
     from ovdet.cli.following import Wanted
-    from ovdet.media import read_picture
 
     examples = []
     for said, named, mask in given:
         with told_as(said):
             examples.append(segmenter.example(named.text, mask, named.names, resize=options.resize_masks))
     words = _finders(segmenter, options)
-    pictures = [source.path for source in plan.sources if source.kind == "picture"]
-    for_pictures = list(examples)
-    if pictures and words:
-        image = read_picture(pictures[0])
-        for text, look in words.items():
-            found = look(image)
-            if found is None:
-                raise InputError(f"--example-by: nothing like {text!r} was found in {pictures[0]}, the first picture")
-            for_pictures.append(found)
+    for_pictures = [*examples, *_in_first_picture(words, plan)]
     firsts = _first_frames(segmenter, plan, options) if options.first_mask else {}
     names = tuple(dict.fromkeys([name for one in (*for_pictures, *firsts.values()) for name in one.names] + [*words]))
     if len(names) > MOST_NUMBERS and not options.no_mask_files:
         raise InputError(f"a mask file numbers {MOST_NUMBERS} classes at most, there are {len(names)}; --no-mask-files")
-    stamp = _stamp(segmenter, [*examples, *firsts.values()], options) if len(pictures) < len(plan.sources) else {}
+    has_video = any(source.kind != "picture" for source in plan.sources)
+    stamp = _stamp(segmenter, [*examples, *firsts.values()], options) if has_video else {}
     return Wanted(names, tuple(examples), firsts, words, stamp), for_pictures
 
 
@@ -223,22 +221,44 @@ def _finders(segmenter: Segmenter, options: argparse.Namespace) -> dict[str, ByW
     return {words: partial(detected if kind == "detect" else grounded, words) for kind, words in options.example_by}
 
 
+def _in_first_picture(words: Mapping[str, ByWords], plan: Plan) -> Iterator[Example]:
+    """What the words mean in the first picture that can be read; the others are told when their turn comes."""
+    from ovdet.media import read_picture
+
+    for source in plan.sources if words else []:
+        if source.kind != "picture":
+            continue
+        try:
+            image = read_picture(source.path)
+        except InputError:
+            continue
+        for text, look in words.items():
+            found = look(image)
+            if found is None:
+                raise InputError(f"--example-by: nothing like {text!r} was found in {source}, the first picture")
+            yield found
+        return
+
+
 def _first_frames(segmenter: Segmenter, plan: Plan, options: argparse.Namespace) -> dict[Path, Example]:
-    """What --first-mask says of each video's first frame."""
+    """What --first-mask says of each video's first frame; a video that cannot be read is told when its turn comes."""
     from ovdet.media import read_video
 
     named = split_names(options.first_mask, "--first-mask")
     mask = parse_mask(named.text, "--first-mask")
+    if all(source.kind == "picture" for source in plan.sources):
+        raise InputError("--first-mask: there is no video among the sources")
     firsts = {}
     for source in plan.sources:
         if source.kind == "camera":
             raise InputError("--first-mask: a camera has no first frame yet; use --example-by or --example")
         if source.kind == "video":
-            with told_as(f"--first-mask {options.first_mask} of {source}"):
+            try:
                 image = next(read_video(source.path))
+            except InputError:
+                continue
+            with told_as(f"--first-mask {options.first_mask} of {source}"):
                 firsts[source.path] = segmenter.example(image, mask, named.names, resize=options.resize_masks)
-    if not firsts:
-        raise InputError("--first-mask: there is no video among the sources")
     return firsts
 
 

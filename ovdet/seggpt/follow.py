@@ -51,8 +51,8 @@ class ClipFollower:
             raise InputError(f"memory must be at least 0 frames, got {memory}")
         self.segmenter, self.mode, self.ensemble = segmenter, mode, ensemble
         self.rules, self.max_dets = rules, max_dets
-        self.soft_maps: SoftMaps | None = None
-        """Of the frame last looked at."""
+        self.seen: tuple[tuple[str, ...], SoftMaps] | None = None
+        """Names and soft maps of the frame at hand; None where nothing was followed yet."""
         self._given: list[Example] = []
         self._recent: deque[Example] = deque(maxlen=memory)
         self._prompt: Prompt | None = None
@@ -77,7 +77,7 @@ class ClipFollower:
         Returns:
             These things as they were given, with score 1, and what else was followed until now.
         """
-        before = self(image) if self._given else Detections.empty((), example.image.shape[:2], masks=True)
+        before = self(image) if self._given else Detections.empty((), image.shape[:2], masks=True)
         self.give(example)
         return _joined(before, example, self.names, self.segmenter.name)
 
@@ -90,8 +90,9 @@ class ClipFollower:
         if self._prompt is None:
             examples = [*self._given, *self._recent]
             self._prompt = self.segmenter.learn(examples, mode=self.mode, ensemble=self.ensemble)
-        self.soft_maps = next(self.segmenter.look([image], self._prompt))
-        found = self.segmenter.decide(self.soft_maps, self._prompt, self.rules, self.max_dets)
+        soft_maps = next(self.segmenter.look([image], self._prompt))
+        self.seen = self._prompt.names, soft_maps
+        found = self.segmenter.decide(soft_maps, self._prompt, self.rules, self.max_dets)
         self.remember(image, found)
         return found
 

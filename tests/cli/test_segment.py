@@ -209,6 +209,18 @@ def test_words_start_a_clip_where_they_are_found(run_ovdet, tmp_path, paint):
     assert len(os.listdir("outputs/soft/late")) == 2
 
 
+def test_examples_words_and_first_masks_go_together(run_ovdet, clip, scene, tmp_path):
+    Image.fromarray((np.asarray(Image.open("first.png")) == 1).astype(np.uint8)).save("ant.png")
+    outcome = run_ovdet(
+        "segment", clip, "--first-mask", "ant=ant.png", "--example-by", "detect", "blue",
+        "--example", "cherry=example.png", "binary.png", "--overlap", "--soft", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    for record in outcome.records:
+        assert {one["name"]: one["label"] for one in record["detections"]} == {"cherry": 0, "ant": 1, "blue": 2}
+    assert len(os.listdir("outputs/soft/clip")) == 1 + 9 * 3
+
+
 def test_a_clip_by_examples_alone(run_ovdet, clip, scene, colour_desk):
     options = ("--example", "cherry=example.png", "binary.png", "--json", "--no-save")
     assert [len(r["detections"]) for r in run_ovdet("segment", clip, *options).records] == [1] * 10
@@ -283,6 +295,7 @@ def test_ctrl_c_keeps_what_a_later_run_needs(run_ovdet, clip, colour_desk, monke
         (("--example", "example.png", "coco.json"), "cannot be read"),
         (("--example-by", "guess", "pizza"), "choose detect (a name) or ground (a sentence)"),
         (("--example-by", "detect", " "), "there are no words"),
+        (("--example-by", "detect", "red", "--example-by", "ground", "red"), "'red' is given twice"),
         (("--example-by", "detect", "green"), "nothing like 'green' was found in"),
         (("--first-mask", "binary.png"), "there is no video among the sources"),
         (("--example", "example.png", "binary.png", "--threshold", 1.5), "threshold must lie in [0, 1)"),
@@ -312,18 +325,22 @@ def test_masks_are_resized_only_when_asked(run_ovdet, scene, target, tmp_path):
 
 def test_bad_sources_do_not_stop_the_others(run_ovdet, scene, target, clip, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
     arguments = ("--first-mask", "ant,bee=first.png", "--json")
-    outcome = run_ovdet("segment", "broken.png", "gone.png", target, clip, *arguments)
+    outcome = run_ovdet("segment", "broken.png", "gone.png", target, "broken.mp4", clip, *arguments)
     assert outcome.code == 2 and len(outcome.records) == 10
-    assert len(outcome.errors) == 3 and "only a video has a first frame; give --example" in outcome.errors[-1]
+    assert len(outcome.errors) == 4 and "only a video has a first frame; give --example" in outcome.errors[2]
+    assert "broken.mp4 cannot be opened" in outcome.errors[3]
+    outcome = run_ovdet("segment", "broken.png", scene, target, "--example-by", "detect", "red", "--json")
+    assert outcome.code == 2 and len(outcome.records) == 2
     outcome = run_ovdet("segment", "broken.png", target, "--example", "example.png", "binary.png", "--json")
     assert outcome.code == 2 and len(outcome.records) == 1
 
 
-def test_hundreds_of_examples_and_long_pictures(run_ovdet, scene, tmp_path, paint):
-    Image.fromarray(paint((20, 3000), ("red", (100, 0, 300, 20)))).save(tmp_path / "long.png")
+def test_hundreds_of_examples_and_long_pictures(run_ovdet, scene, target, tmp_path, paint):
+    Image.fromarray(paint((20, 800), ("red", (100, 0, 300, 20)))).save(tmp_path / "long.png")
     examples = ["--example", "cherry=example.png", "binary.png"] * 200
     outcome = run_ovdet("segment", "long.png", *examples, "--ensemble", "spatial", "--json")
-    assert outcome.code == 0 and outcome.records[0]["size_hw"] == [20, 3000]
-    outcome = run_ovdet("segment", "long.png", *examples[: 3 * 40], "--json", "--no-save")
+    assert outcome.code == 0 and outcome.records[0]["size_hw"] == [20, 800]
+    outcome = run_ovdet("segment", target, *examples[: 3 * 40], "--json", "--no-save")
     assert outcome.code == 0 and "40 examples of 'cherry': every picture takes as many times longer" in outcome.err
