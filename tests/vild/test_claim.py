@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).with_name("claim")
 
 
-@pytest.fixture(scope="module", params=["75-25"])
+@pytest.fixture(scope="module", params=["75-25", "48-17"])
 def arms(request, figures_on_fixed_scenes):
     """Figures of ViLD-text and of ViLD-ensemble."""
     split = request.param
