@@ -3,7 +3,8 @@
 python tools/train.py configs/vild/stickers_48_17_ensemble.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_48_17.py).
 Two heads; the teacher names the detector's own best nine proposals.
-Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
+Here: 2026-11-22, seed 0, 1500 steps, 1000 scenes, 65 candidates (docs/results.md):
+box AP50 base 54.5, novel 25.7, all 46.9; masks base 44.3, novel 17.3, all 37.3.
 """
 
 from mmengine.config import read_base

@@ -2,7 +2,8 @@
 
 python tools/train.py configs/vild/stickers_48_17_text.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_48_17.py).
-Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
+Here: 2026-11-22, seed 0, 1500 steps, 1000 scenes, 65 candidates (docs/results.md):
+box AP50 base 54.3, novel 9.1, all 42.4; masks base 44.2, novel 6.3, all 34.3.
 """
 
 from mmengine.config import read_base
