@@ -13,6 +13,8 @@ Samples for evaluation have more:
     boxes_xyxy          (N, 4) float32: what each text refers to, pixels of the original picture
     size_hw             of the original picture, in pixels
     tags                list of N tuples of words that an evaluator counts by, such as ("testA",)
+    candidates_xyxy     (R, 4) float32: boxes that a detector proposes, pixels of the original picture
+    candidate_scores    (R,) float32: how likely each of these holds a thing
     things_xyxy         (M, 4) float32: all that could be meant, pixels of the original picture (where it is known)
     references          list of captions as people said them (of pictures with captions)
 """
@@ -42,8 +44,8 @@ def collate_texts(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         texts: N strings.
         image_index: (N,) int64, the picture that a text belongs to.
         boxes_cxcywh_norm: (N, 4) float32; is_image: (N,) bool; image_ids: (B,) int64.
-        Of samples for evaluation also boxes_xyxy (N, 4), size_hw (B, 2), tags (N tuples), things_xyxy (B tensors) and
-        references (B lists).
+        Of samples for evaluation also boxes_xyxy (N, 4), size_hw (B, 2), tags (N tuples), things_xyxy,
+        candidates_xyxy and candidate_scores (B tensors each) and references (B lists).
     """
     counts = torch.tensor([len(sample["texts"]) for sample in samples])
     batch: dict[str, Any] = {
@@ -58,7 +60,7 @@ def collate_texts(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch["boxes_xyxy"] = torch.cat([sample["boxes_xyxy"] for sample in samples])
         batch["size_hw"] = torch.tensor([tuple(sample["size_hw"]) for sample in samples])
         batch["tags"] = [tag for sample in samples for tag in sample["tags"]]
-    for key in ("things_xyxy", "references"):
+    for key in ("things_xyxy", "candidates_xyxy", "candidate_scores", "references"):
         if all(key in sample for sample in samples):
             batch[key] = [sample[key] for sample in samples]
     return batch

@@ -12,7 +12,7 @@ from ovdet.errors import InputError
 from ovdet.xvlm.config import TASKS, ImageSizes, SwinSizes, TextSizes, image_sizes, plain, text_sizes
 from ovdet.xvlm.images import make_image_encoder
 from ovdet.xvlm.model import JointSpace, XVLMModel, mlp_head
-from ovdet.xvlm.small import TowerSentences, TrunkImages, shipped_tower
+from ovdet.xvlm.small import PointedBox, Pointer, SmallXVLM, TowerSentences, TrunkImages, shipped_tower
 from ovdet.xvlm.tasks import AnswerModel, CaptionModel, PairModel
 from ovdet.xvlm.text import CrossEncoder, PairCrossEncoder, TextEmbedding, TextEncoder, WordHead
 
@@ -63,8 +63,13 @@ def xvlm_swin_base(task: str = "pretrain", image_size: int = 224) -> AnyXVLM:
 
 
 def xvlm_small(
-    image_size: int = 256, width: int = 256, text_layers: int = 1, fusion_layers: int = 3, dropout: float = 0.1
-) -> XVLMModel:
+    image_size: int = 256,
+    width: int = 256,
+    text_layers: int = 1,
+    fusion_layers: int = 3,
+    dropout: float = 0.0,
+    frozen_stages: int = 0,
+) -> SmallXVLM:
     """A small X-VLM for the offline world, on the frozen sentence tower, with matching, box and joint-space heads.
 
     Args:
@@ -73,6 +78,7 @@ def xvlm_small(
         text_layers: of its own on the sentence tower's states.
         fusion_layers: cross-modal ones.
         dropout: of the layers.
+        frozen_stages: of the trunk.
     """
     if width % 32:
         raise InputError(f"width must be a multiple of 32, got {width}")
@@ -86,14 +92,16 @@ def xvlm_small(
         attention_dropout=dropout,
         eps=1e-5,
     )
-    images = TrunkImages(image_size, width)
-    model = XVLMModel(
+    images = TrunkImages(image_size, width, frozen_stages=frozen_stages)
+    pointed = 2 * width + 4
+    model = SmallXVLM(
         images,
         TowerSentences(width, text_layers, width // 32, dropout),
         CrossEncoder(sizes, width),
         space=JointSpace(width, width),
-        match_head=mlp_head(width, 2),
-        box_head=mlp_head(width, 4),
+        match_head=mlp_head(pointed, 2),
+        box_head=PointedBox(mlp_head(2 * width, 4)),
+        pointer=Pointer(width, image_size // 16),
     )
     arguments = dict(
         image_size=image_size, width=width, text_layers=text_layers, fusion_layers=fusion_layers, dropout=dropout

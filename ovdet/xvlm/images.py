@@ -128,7 +128,7 @@ def region_means(tokens: Tensor, image_index: Tensor, masks: Tensor) -> Tensor:
     """Mean of the patch tokens in each region: tokens (B, 1 + T, W), masks (R, 1 + T) -> (R, W)."""
     weights = masks[:, 1:].to(tokens.dtype)  # (R, T)
     weights = weights / weights.sum(1, keepdim=True)
-    return (weights[:, None] @ tokens[image_index, 1:])[:, 0]
+    return (weights[:, None] @ tokens[:, 1:].index_select(0, image_index))[:, 0]
 
 
 class SwinImages(ImageEncoder):

@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_convert, box_iou
 
 from ovdet.errors import InputError
 from ovdet.layers.trunk import WIDTHS, CompactTrunk
@@ -16,19 +18,32 @@ from ovdet.vlm.contrastive.sentence_tower import WIDTH as SENTENCE_WIDTH
 from ovdet.vlm.contrastive.sentence_tower import SentenceTower
 from ovdet.vlm.contrastive.wordpiece import fold
 from ovdet.xvlm.images import EncodedImages, ImageEncoder
+from ovdet.xvlm.model import XVLMModel
+from ovdet.xvlm.text import Looked, SharedTokens
 from ovdet.xvlm.tokens import SentenceTokens, clean_sentence
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 """Of the trunks that are trained on the offline world."""
 
 
+REACH = 2
+"""Places around the one that a sentence points at most, to each side, which count as one with it."""
+
+
+PER_PLACE, ALIKE, OVERLAP, LIKELY = 0.25, 10.0, 2.0, 2.0
+"""How candidates are weighed, see `SmallXVLM.choose`; the first is for how large they are."""
+
+
 class TrunkImages(ImageEncoder):
-    """Two levels of a compact trunk as tokens, which know their place; token 0 is the mean of all others.
+    """A compact trunk's level at stride 16, with the one at stride 32 added, as tokens which know their place.
+
+    Token 0 is the mean of all others.
 
     Args:
         image_size: side of the square input in pixels, a multiple of 32.
         width: of a token.
         trunk_widths: channels of the trunk's five stages.
+        frozen_stages: of the trunk, which learn nothing.
         place_scale: how loud a place is beside what is seen there, at the start.
     """
 
@@ -37,30 +52,39 @@ class TrunkImages(ImageEncoder):
         image_size: int = 256,
         width: int = 256,
         trunk_widths: tuple[int, int, int, int, int] = WIDTHS,
-        place_scale: float = 1.0,
+        frozen_stages: int = 0,
+        place_scale: float = 0.5,
     ) -> None:
         if image_size % 32 or width % 4:
             raise InputError(f"image_size must be a multiple of 32 and width of 4, got {image_size} and {width}")
-        super().__init__(image_size, width, (16, 32), MEAN, STD)
+        super().__init__(image_size, width, (16,), MEAN, STD)
         self.trunk = CompactTrunk(trunk_widths).to(memory_format=torch.channels_last)
-        self.levels = nn.ModuleList(nn.Linear(channels, width) for channels in self.trunk.out_channels[1:])
-        self.level_norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.levels)
-        self.level_marks = nn.Parameter(torch.zeros(len(self.strides), width))
-        self.norm = nn.LayerNorm(width)
-        places = torch.cat([sine_places(image_size // stride, width) for stride in self.strides])  # (T, W)
-        self.register_buffer("places", places, persistent=False)
+        self.frozen_stages = frozen_stages
+        self.trunk.stages[:frozen_stages].requires_grad_(False)
+        _, fine, coarse = self.trunk.out_channels
+        self.fine, self.coarse = nn.Linear(fine, width), nn.Linear(coarse, width)
+        self.seen_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.register_buffer("places", sine_places(image_size // 16, width), persistent=False)
         self.place_scale = nn.Parameter(torch.tensor(place_scale))
+        nn.init.normal_(self.fine.weight, std=0.02)  # so that what the coarse level says comes first
+        nn.init.zeros_(self.fine.bias)
 
     places: Tensor
+
+    def train(self, mode: bool = True) -> TrunkImages:
+        """Frozen stages keep their statistics, too."""
+        super().train(mode)
+        self.trunk.stages[: self.frozen_stages].eval()
+        return self
 
     def forward(self, images: Tensor) -> EncodedImages:
         """See `ImageEncoder`."""
         self._check(images)
-        _, *levels = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        seen = []
-        for level, linear, norm, mark in zip(levels, self.levels, self.level_norms, self.level_marks, strict=True):
-            seen.append(norm(linear(level.flatten(2).transpose(1, 2))) + mark)  # (B, n * n, W)
-        patches = self.norm(torch.cat(seen, dim=1) + self.place_scale * self.places)
+        _, fine, coarse = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        broad = self.coarse(coarse.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, W, n / 2, n / 2)
+        broad = F.interpolate(broad, scale_factor=2.0, mode="bilinear").flatten(2).transpose(1, 2)
+        seen = self.seen_norm(self.fine(fine.flatten(2).transpose(1, 2)) + broad)  # (B, n * n, W)
+        patches = self.norm(seen + self.place_scale * self.places)
         return EncodedImages(torch.cat([patches.mean(1, keepdim=True), patches], dim=1))
 
 
@@ -77,19 +101,24 @@ def sine_places(grid: int, width: int) -> Tensor:
 class TowerSentences(nn.Module):
     """States of the frozen sentence tower's tokens, and layers of our own on them.
 
-    The tower is no part of `state_dict`.
+    Token 0 starts as the tower's vector of the whole sentence. The tower is no part of `state_dict`.
 
     Args:
         width: of a state.
         layers: of our own.
         heads: of these.
         dropout: of these.
+        noise: length of the random vector that is added to each state in training, as a share of its own, so that
+            the few sentences of a small world are not learned by heart.
     """
 
-    def __init__(self, width: int = 256, layers: int = 1, heads: int = 8, dropout: float = 0.1) -> None:
+    def __init__(
+        self, width: int = 256, layers: int = 1, heads: int = 8, dropout: float = 0.0, noise: float = 0.3
+    ) -> None:
         super().__init__()
-        self.width = width
-        self.linear = nn.Linear(SENTENCE_WIDTH, width)
+        self.width, self.noise = width, noise
+        self.straight = nn.Linear(SENTENCE_WIDTH, width)
+        self.bent = nn.Sequential(nn.Linear(SENTENCE_WIDTH, 512), nn.GELU(), nn.Linear(512, width))
         self.norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, "gelu", batch_first=True)
@@ -100,7 +129,7 @@ class TowerSentences(nn.Module):
     @property
     def tower(self) -> SentenceTower:
         """The frozen tower, on the device of the rest; read when first needed."""
-        device = self.linear.weight.device
+        device = self.straight.weight.device
         if device.type == "cpu":
             return shipped_tower()
         if not self._tower or self._tower[0].tokens.weight.device != device:
@@ -110,8 +139,13 @@ class TowerSentences(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Ids (K, L) of the tower's tokenizer, mask (K, L) -> states (K, L, D)."""
         with torch.no_grad():
-            states = token_states(self.tower, ids, mask)
-        x = self.norm(self.linear(states.to(self.linear.weight.dtype)))
+            states = token_states(self.tower, ids, mask).float()
+            whole = (states * mask[..., None]).sum(1, keepdim=True)
+            states = torch.cat([whole, states[:, 1:]], dim=1)
+            states = F.normalize(states, dim=2) * SENTENCE_WIDTH**0.5  # entries of about 1
+            if self.training:
+                states = states + self.noise * torch.randn_like(states)
+        x = self.norm(self.straight(states) + self.bent(states))
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=~mask)
         return x
@@ -129,6 +163,141 @@ def token_states(tower: SentenceTower, ids: Tensor, mask: Tensor) -> Tensor:
     for layer in tower.layers:
         x = layer(x, src_key_padding_mask=~mask)
     return x
+
+
+class Pointer(nn.Module):
+    """Where in a picture a fused sentence points: one more attention, whose weights are read as places.
+
+    Each place has a vote for the box of what lies there and is meant.
+
+    Args:
+        width: of fused sentences and of tokens.
+        grid: patches of a side.
+        hidden: of the votes' network.
+    """
+
+    def __init__(self, width: int, grid: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.vote_query, self.vote_key = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.vote = nn.Linear(hidden, 4)
+        nn.init.zeros_(self.vote.weight)  # at first everything is half as wide as the picture and where it is seen
+        nn.init.zeros_(self.vote.bias)
+        centres = (torch.arange(grid) + 0.5) / grid
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        self.register_buffer("centres", torch.stack([x, y], dim=-1).flatten(0, 1), persistent=False)
+
+    centres: Tensor
+
+    def logits(self, fused: Tensor, tokens: Looked, token_mask: Tensor | None = None) -> Tensor:
+        """Fused sentences (K, D), as many for each picture in turn; tokens (B, 1 + T, W); mask (B, 1 + T) -> (K, T)."""
+        keys = tokens.project(self.key) if isinstance(tokens, SharedTokens) else self.key(tokens)
+        query = self.query(fused).unflatten(0, (len(keys), -1))  # (B, K / B, D)
+        logits = (query @ keys[:, 1:].transpose(1, 2)).float() / query.shape[2] ** 0.5
+        if token_mask is not None:
+            logits = logits.masked_fill(~token_mask[:, None, 1:], -math.inf)
+        return logits.flatten(0, 1)
+
+    def forward(self, fused: Tensor, tokens: Looked, token_mask: Tensor | None = None) -> Tensor:
+        """What is seen around the place that is pointed at most, and the box that it votes for: (K, W + 4).
+
+        Args:
+            fused: see `logits`.
+            tokens: likewise.
+            token_mask: likewise.
+
+        Returns:
+            Means: of tokens, and of boxes_cxcywh_norm.
+        """
+        logits = self.logits(fused, tokens, token_mask)
+        away = (self.centres[logits.argmax(1)][:, None] - self.centres).abs().amax(2)  # (K, T)
+        near = away * math.sqrt(len(self.centres)) < REACH + 0.5
+        weights = logits.masked_fill(~near, -math.inf).softmax(1)
+        values = tokens.all() if isinstance(tokens, SharedTokens) else tokens
+        each = weights.unflatten(0, (len(values), -1))  # (B, K / B, T)
+        seen = each.to(values.dtype) @ values[:, 1:]
+        boxes = (each[:, :, None] @ self._votes(fused, tokens))[:, :, 0]  # (B, K / B, 4)
+        return torch.cat([seen.float(), boxes], dim=2).flatten(0, 1)
+
+    def _votes(self, fused: Tensor, tokens: Looked) -> Tensor:
+        """Boxes of all places, (B, K / B, T, 4) boxes_cxcywh_norm."""
+        shared = isinstance(tokens, SharedTokens)
+        keys = tokens.project(self.vote_key) if shared else self.vote_key(tokens)
+        query = self.vote_query(fused).unflatten(0, (len(keys), -1))
+        votes = self.vote(F.gelu(query[:, :, None] + keys[:, None, 1:])).float()  # (B, K / B, T, 4)
+        return torch.cat([self.centres + votes[..., :2], votes[..., 2:].sigmoid()], dim=3)
+
+
+class PointedBox(nn.Module):
+    """A box head that mends the box voted for: (K, D + W + 4) -> (K, 4), boxes_cxcywh_norm before a sigmoid.
+
+    Args:
+        head: (K, D + W) -> (K, 4).
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, pointed: Tensor) -> Tensor:
+        """See the class."""
+        return self.head(pointed[:, :-4]).float() + torch.logit(pointed[:, -4:].float(), eps=1e-3)
+
+
+class SmallXVLM(XVLMModel):
+    """An X-VLM whose fused first token is followed by what its pointer sees, and where.
+
+    Args:
+        pointer: of fused sentences.
+        parts: of `XVLMModel`.
+    """
+
+    def __init__(self, *parts: nn.Module, pointer: Pointer, **heads: nn.Module) -> None:
+        super().__init__(*parts, **heads)
+        self.pointer = pointer
+
+    def first(self, states: Tensor, mask: Tensor, tokens: Looked, token_mask: Tensor | None = None) -> Tensor:
+        """As of any X-VLM, with the pointer's answer behind: (K, D + W + 4)."""
+        fused = super().first(states, mask, tokens, token_mask)
+        return torch.cat([fused.float(), self.pointer(fused, tokens, token_mask)], dim=1)
+
+    def choose(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        encoded: EncodedImages,
+        boxes_xyxy_norm: Tensor,
+        likelihood: Tensor | None = None,
+    ) -> Tensor:
+        """How well each of R boxes of one picture fits each of K sentences, compared with its other boxes.
+
+        What the pointer, the joint space and the box head say, weighed as was best on scenes for validation
+        (docs/xvlm.md); the matching head sees a region alone, and so cannot tell what lies left of another thing.
+
+        Args:
+            states: (K, L, D).
+            mask: (K, L) bool.
+            encoded: of one picture.
+            boxes_xyxy_norm: (R, 4) in shares of the picture.
+            likelihood: (R,) that a box holds a thing, as a detector has it; None takes all for equal.
+
+        Returns:
+            (K, R) logits of a softmax over R.
+        """
+        assert self.space is not None, "built with all heads"
+        encoder, tokens = self.image_encoder, encoded.tokens
+        corners = (boxes_xyxy_norm.double() * encoder.image_size).round(decimals=3)
+        masks = encoder.region_masks(box_convert(corners, "xyxy", "xywh"))  # (R, 1 + T)
+        fused = self.first(states, mask, tokens)
+        weights = self.pointer.logits(fused[:, : states.shape[2]], tokens).softmax(1)  # (K, T)
+        places = masks[:, 1:].to(weights.dtype)
+        pointed = (weights @ places.T + 1e-3).log() - PER_PLACE * places.sum(1).log()  # (K, R)
+        regions = encoder.regions(encoded, torch.zeros(len(masks), dtype=torch.long, device=tokens.device), masks)
+        alike = self.space.of_texts(states[:, 0]) @ self.space.of_images(regions.heads).T
+        drawn = box_convert(self.boxes_of(fused), "cxcywh", "xyxy")
+        overlap = box_iou(drawn, boxes_xyxy_norm.to(drawn))
+        logits = pointed + ALIKE * alike + OVERLAP * overlap
+        return logits if likelihood is None else logits + LIKELY * likelihood.clamp_min(1e-6).log()
 
 
 class TowerTokens(SentenceTokens):

@@ -2,39 +2,190 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
-from ovdet.layers.compact import read_compact
-from ovdet.layers.trunk import CompactTrunk
+from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
 from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.build import xvlm_small
-from ovdet.xvlm.small import TowerTokens
-from ovdet.xvlm.training import XVLMTraining
+from ovdet.xvlm.losses import HardNegatives, box_losses, contrastive_loss, hard_negatives, matching_loss
+from ovdet.xvlm.small import SmallXVLM, TowerTokens
+from ovdet.xvlm.text import SharedTokens
+from ovdet.xvlm.training import Batch, XVLMTraining
 
-ZOO = "zoo:"
+MATCHED = 0.5
+"""Share of the texts that wrong partners are matched with; each costs a pass."""
+HARDNESS = 0.3
+"""Temperature at which wrong partners are drawn: a scene often has a second thing of a name, which must not be all."""
+
+torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+
+class SmallTraining(XVLMTraining):
+    """X-VLM's losses as a small model in a small world learns them fastest.
+
+    What differs from the published ones: texts of one region are no wrong partners of each other; a text is matched
+    with regions and with whole pictures, whose wrong partners are other pictures; and the box loss has a third term,
+    which wants the pointer's weight inside of the box.
+
+    Args:
+        model: built.
+        tokens: splits sentences for it.
+        losses: of "contrast", "match" and "box".
+    """
+
+    model: SmallXVLM
+
+    def __init__(self, model: SmallXVLM, tokens: TowerTokens, losses: Sequence[str]) -> None:
+        super().__init__(model, tokens, losses, clamp_temperature=True)
+
+    def batch_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch, see the head of `ovdet.xvlm.training`."""
+        model, space = self.model, self.model.space
+        assert space is not None, "built with all heads"
+        space.clamp_temperature()
+        device = self._device()
+        index, is_image = batch["image_index"].to(device), batch["is_image"].to(device).bool()
+        boxes = batch["boxes_cxcywh_norm"].to(device)
+        ids, mask = (each.to(device) for each in self.tokens(batch["texts"]))
+        encoded = model.encode_images(self.prepare(batch["images"]))
+        whole, seen, seen_mask = self._see(encoded, index, boxes, is_image)
+        states = model.encode_text(ids, mask)
+        losses: dict[str, Tensor] = {}
+        images, texts = space.of_images(seen.heads), space.of_texts(states[:, 0])
+        own = same_regions(index, boxes)
+        if "contrast" in self.losses:
+            losses["loss_contrast"] = contrastive_loss(images, texts, space.temperature, own)
+        everything = torch.ones_like(seen_mask)
+        rows = torch.arange(len(index), device=device)
+        asked = [Asked(rows, whole, everything)]
+        if "match" in self.losses:
+            some = torch.randperm(len(index), device=device)[: math.ceil(MATCHED * len(index))]
+            texts_p, pictures = wrong_partners(space.of_images(whole.heads), texts, index, len(some))
+            texts_r, regions = wrong_partners(images, texts, own, len(some))
+            asked += [
+                Asked(texts_p, whole.rows(pictures), everything[texts_p]),
+                Asked(some, seen.rows(some), seen_mask[some]),
+                Asked(texts_r, seen.rows(regions), seen_mask[regions]),
+            ]
+        with sdpa_kernel(SDPBackend.MATH):  # the other kernels' backward passes are slow on CPUs
+            fused, *matched = self._ask(asked, states, mask)
+        if "match" in self.losses:
+            right, *others = (model.match_logits(each) for each in (fused, *matched))
+            losses["loss_match_whole"] = matching_loss(right, others[0])
+            losses["loss_match"] = matching_loss(others[1], others[2])
+        if "box" in self.losses and not bool(is_image.all()):
+            losses |= self._boxes(fused[:, : states.shape[2]], whole, boxes, is_image)
+        return losses
+
+    def _boxes(self, fused: Tensor, whole: SharedTokens, boxes: Tensor, is_image: Tensor) -> dict[str, Tensor]:
+        """Losses of the box head, which is told where to look, and of the pointer, which learns it."""
+        pointer = self.model.pointer
+        inside = places_inside(pointer.centres, boxes)  # (N, T)
+        pointed = pointer(fused, whole, F.pad(inside, (1, 0), value=True))
+        found = self.model.boxes_of(torch.cat([fused, pointed], dim=1))
+        distance, overlap = box_losses(found, boxes, is_image)
+        logs = pointer.logits(fused, whole).log_softmax(1).masked_fill(~inside, -torch.inf).logsumexp(1)  # (N,)
+        return {"loss_box": distance, "loss_giou": overlap, "loss_point": -logs[~is_image].mean()}
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, texts: Sequence[str], image_index: Tensor, **batch: Any) -> list[dict[str, Any]]:
+        """As of any training; of pictures with candidates ("candidates_xyxy") the answer is the one that fits best."""
+        found = super().predict(images, texts, image_index, **batch)
+        if "candidates_xyxy" not in batch:
+            return found
+        model, device = self.model, self._device()
+        encoded = model.encode_images(self.prepare(images))
+        ids, mask = (each.to(device) for each in self.tokens(texts))
+        states = model.encode_text(ids, mask)
+        for place, (boxes_xyxy, likelihood) in enumerate(
+            zip(batch["candidates_xyxy"], batch["candidate_scores"], strict=True)
+        ):
+            rows = (image_index == place).nonzero()[:, 0]
+            if not len(rows) or not len(boxes_xyxy):
+                continue
+            sides = torch.as_tensor(batch["size_hw"])[place].flip(0).repeat(2)  # W H W H
+            own = encoded.rows(slice(place, place + 1))
+            logits = model.choose(states[rows], mask[rows], own, (boxes_xyxy / sides).to(device), likelihood.to(device))
+            for row, best in zip(rows.tolist(), logits.argmax(1).tolist(), strict=True):
+                found[row]["box_xyxy"] = boxes_xyxy[best]
+        return found
+
+    def _ask(self, asked: Sequence[Asked], states: Tensor, mask: Tensor) -> list[Tensor]:
+        """First tokens of several sets of pairs, in one pass, so that tokens are projected once."""
+        texts = torch.cat([one.texts for one in asked])
+        tokens = SharedTokens(
+            asked[0].tokens.tokens,
+            torch.cat([one.tokens.index for one in asked]),
+            torch.cat([one.tokens.heads for one in asked]),
+        )
+        fused = self.model.first(states[texts], mask[texts], tokens, torch.cat([one.mask for one in asked]))
+        return list(fused.split([len(one.texts) for one in asked]))
+
+
+class Asked(NamedTuple):
+    """Pairs of a sentence and what it is asked of.
+
+    Attributes:
+        texts: (M,) rows of the batch.
+        tokens: M rows.
+        mask: (M, 1 + T) of these.
+    """
+
+    texts: Tensor
+    tokens: SharedTokens
+    mask: Tensor
+
+
+def wrong_partners(images: Tensor, texts: Tensor, ids: Tensor, count: int) -> HardNegatives:
+    """Wrong pictures or regions for some texts, `count` at most, see `hard_negatives`."""
+    wrong_texts, wrong_images = hard_negatives(images, texts, HARDNESS, ids)
+    chosen = torch.randperm(len(wrong_texts), device=ids.device)[:count]
+    return HardNegatives(wrong_texts[chosen], wrong_images[chosen])
+
+
+def same_regions(index: Tensor, boxes: Tensor) -> Tensor:
+    """A number for each row, equal for equal regions of one picture: index (N,), boxes (N, 4) -> (N,)."""
+    rows = torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
+    return rows.unique(dim=0, return_inverse=True)[1]
+
+
+def places_inside(centres: Tensor, boxes: Tensor) -> Tensor:
+    """Which places lie in boxes, at least the nearest to its middle.
+
+    Args:
+        centres: (T, 2) of places, in shares of the picture.
+        boxes: (N, 4) boxes_cxcywh_norm.
+
+    Returns:
+        (N, T) bool.
+    """
+    away = ((centres - boxes[:, None, :2]).abs() / boxes[:, None, 2:].clamp_min(1e-6)).amax(2)  # (N, T)
+    return away <= away.amin(1, keepdim=True).clamp_min(0.5)
 
 
 def small_training(
-    trunk: str | None = None,
+    teacher: str | None = None,
     losses: Sequence[str] = ("contrast", "match", "box"),
     *,
     image_size: int = 256,
     width: int = 256,
     text_layers: int = 1,
     fusion_layers: int = 3,
-    dropout: float = 0.1,
-    by_picture: bool = False,
-) -> XVLMTraining:
-    """A small X-VLM with its losses; the temperature is kept in its bounds.
+    dropout: float = 0.0,
+    frozen_stages: int = 0,
+) -> SmallTraining:
+    """A small X-VLM with its losses.
 
     Args:
-        trunk: where the trunk starts: "zoo:sticker-clip", or a checkpoint with one trunk; None is random.
+        teacher: backbone of the zoo to start from, "sticker-clip", see `start_from`; None is random.
         losses: of "contrast", "match" and "box"; without "box", or with data of whole pictures alone, these are the
             ablations of the paper.
         image_size: side of the square input in pixels.
@@ -42,43 +193,47 @@ def small_training(
         text_layers: own ones, on the sentence tower's.
         fusion_layers: cross-modal ones.
         dropout: of the layers.
-        by_picture: texts of one picture are no wrong partners of each other.
+        frozen_stages: of the trunk.
 
     Raises:
-        InputError: the trunk cannot be read, or a size cannot be.
+        InputError: there is no such backbone, or a size cannot be.
     """
-    model = xvlm_small(image_size, width, text_layers, fusion_layers, dropout)
-    if trunk is not None:
-        model.image_encoder.trunk.load_state_dict(trunk_weights(trunk), strict=True)
-    return XVLMTraining(model, TowerTokens(), losses, by_picture=by_picture, clamp_temperature=True)
+    model = xvlm_small(image_size, width, text_layers, fusion_layers, dropout, frozen_stages)
+    if teacher is not None:
+        start_from(model, teacher)
+    return SmallTraining(model, TowerTokens(), losses)
 
 
-def trunk_weights(origin: str) -> dict[str, Tensor]:
-    """Weights of a `CompactTrunk`.
+@torch.no_grad()
+def start_from(model: SmallXVLM, teacher: str) -> None:
+    """Start with what a teacher of crops and names knows, so that texts and places are near each other at once.
+
+    The trunk is the teacher's. Its heads of pictures and of texts make the tokens of places and of words, and the
+    layers that compare (keys and queries of the cross-modal layers and of the pointer, the joint space) start as
+    identities. All of it goes on learning.
 
     Args:
-        origin: "zoo:NAME" of a backbone that has one, or a checkpoint of a training or of compact weights.
+        model: of the teacher's width.
+        teacher: a name of the zoo.
 
     Raises:
-        InputError: there is not exactly one whole trunk.
+        InputError: the teacher is no `StickerCLIP`, or of another width.
     """
-    if origin.startswith(ZOO):
-        found = getattr(create_vlm(origin.removeprefix(ZOO)), "trunk", None)
-        if not isinstance(found, CompactTrunk):
-            raise InputError(f"{origin} has no compact trunk; sticker-clip has one")
-        return found.state_dict()
-    if origin.endswith(".safetensors"):
-        state: Mapping[str, Any] = read_compact(Path(origin))[0]
-    else:
-        content = load_checkpoint_file(origin)
-        state = content.get("state_dict", content)
-    wanted = CompactTrunk().state_dict()
-    marker, first = "trunk.", next(iter(wanted))
-    prefixes = [name.removesuffix(first) for name in state if name.endswith(f"{marker}{first}")]
-    if len(prefixes) != 1:
-        raise InputError(f"{origin} holds {len(prefixes)} compact trunks, expected one")
-    weights = {name: state.get(f"{prefixes[0]}{name}") for name in wanted}
-    wrong = [name for name, value in weights.items() if value is None or value.shape != wanted[name].shape]
-    if wrong:
-        raise InputError(f"{origin}: {prefixes[0]}{wrong[0]} is missing or of another size")
-    return weights
+    found = create_vlm(teacher)
+    if not isinstance(found, StickerCLIP):
+        raise InputError(
+            f"a small X-VLM starts from a backbone with a compact trunk, such as sticker-clip; {teacher!r} is another"
+        )
+    width = found.spec.embed_dim
+    if model.text_encoder.width != width:
+        raise InputError(f"{teacher} makes vectors of {width}, and the model is {model.text_encoder.width} wide")
+    model.image_encoder.trunk.load_state_dict(found.trunk.state_dict(), strict=True)
+    model.image_encoder.coarse.load_state_dict(found.image_head.state_dict())
+    model.text_encoder.straight.load_state_dict(found.text_head.straight.state_dict())
+    model.text_encoder.bent.load_state_dict(found.text_head.bent.state_dict())
+    crossed = [layer.cross_attn for layer in model.fusion.layers]
+    for part in (*crossed, model.pointer):
+        nn.init.eye_(part.query.weight)
+        nn.init.eye_(part.key.weight)
+    nn.init.eye_(model.space.image.weight)
+    nn.init.eye_(model.space.text.weight)

@@ -107,7 +107,7 @@ class SharedTokens(NamedTuple):
 
     def project(self, linear: nn.Linear) -> Tensor:
         """A linear map of all tokens of every row: (N, 1 + T, D)."""
-        mapped = linear(self.tokens)[self.index]
+        mapped = linear(self.tokens).index_select(0, self.index)
         if self.first is None:
             return mapped
         return torch.cat([linear(self.first)[:, None], mapped[:, 1:]], dim=1)
@@ -119,7 +119,7 @@ class SharedTokens(NamedTuple):
 
     def all(self) -> Tensor:
         """The tokens of every row, (N, 1 + T, W)."""
-        return torch.cat([self.heads[:, None], self.tokens[self.index, 1:]], dim=1)
+        return torch.cat([self.heads[:, None], self.tokens[:, 1:].index_select(0, self.index)], dim=1)
 
 
 Looked = Tensor | SharedTokens

@@ -51,7 +51,7 @@ def test_a_further_sentence_costs_a_fraction_of_the_first():
 def test_a_small_one_fits_the_package():
     with torch.device("meta"):
         model = xvlm_small()
-    assert count(model) < 9_000_000  # bytes, when packed
+    assert count(model) < 11_000_000  # bytes, when packed
     assert not any("tower" in name for name, _ in model.named_parameters())
     assert model.recipe["builder"] in BUILDERS
 

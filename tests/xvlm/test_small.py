@@ -1,28 +1,117 @@
+import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_convert, box_iou
 
 from ovdet.errors import InputError
 from ovdet.layers.trunk import CompactTrunk
 from ovdet.xvlm.build import xvlm_small
 from ovdet.xvlm.images import region_masks
-from ovdet.xvlm.small import TowerSentences, TowerTokens, TrunkImages, shipped_tower, sine_places, token_states
+from ovdet.xvlm.small import (
+    PointedBox,
+    Pointer,
+    TowerSentences,
+    TowerTokens,
+    TrunkImages,
+    shipped_tower,
+    sine_places,
+    token_states,
+)
+from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.training import XVLMTraining
 
 
 def test_two_levels_become_tokens_with_a_mean_in_front():
+    torch.manual_seed(0)
     encoder = TrunkImages(96, 32, (4, 8, 8, 8, 8)).eval()
-    tokens = encoder(torch.randn(2, 3, 96, 96)).tokens
-    assert tokens.shape == (2, 1 + 36 + 9, 32) and encoder.tokens == 46
+    images = torch.randn(2, 3, 96, 96)
+    tokens = encoder(images).tokens
+    assert tokens.shape == (2, 1 + 36, 32) and encoder.tokens == 37
     torch.testing.assert_close(tokens[:, 0], tokens[:, 1:].mean(1))
+    assert torch.equal(encoder.region_masks(torch.tensor([[16.0, 0, 16, 40]])),
+                       region_masks(torch.tensor([[16.0, 0, 16, 40]]), 6, 16))  # fmt: skip
+    for level in (encoder.fine, encoder.coarse):  # both are heard
+        before = level.weight.clone()
+        with torch.no_grad():
+            level.weight.zero_()
+        assert not torch.allclose(encoder(images).tokens, tokens, atol=1e-3)
+        level.weight.data = before
 
 
-def test_regions_are_masked_on_both_levels():
-    encoder = TrunkImages(96, 32, (4, 8, 8, 8, 8)).eval()
-    boxes = torch.tensor([[16.0, 0, 16, 40], [90, 90, 6, 6]])
-    masks = encoder.region_masks(boxes)
-    assert torch.equal(masks[:, :37], region_masks(boxes, 6, 16))
-    assert torch.equal(masks[:, 37:], region_masks(boxes, 3, 32)[:, 1:])
-    assert masks[:, 0].all() and masks[0].sum() == 1 + 3 + 2 and masks[1].sum() == 1 + 1 + 1
+def test_frozen_stages_stay_as_they_are():
+    torch.manual_seed(0)
+    encoder = TrunkImages(64, 32, (4, 8, 8, 8, 8), frozen_stages=2).train()
+    before = {name: value.clone() for name, value in encoder.trunk.state_dict().items()}
+    optimizer = torch.optim.SGD([one for one in encoder.parameters() if one.requires_grad], 0.1)
+    encoder(torch.randn(2, 3, 64, 64)).tokens[:, 1].square().sum().backward()
+    optimizer.step()
+    changed = {
+        name.split(".")[1] for name, value in encoder.trunk.state_dict().items() if (value != before[name]).any()
+    }
+    assert changed == {"2", "3", "4"}
+
+
+def test_the_pointer_reads_places_around_its_peak():
+    torch.manual_seed(0)
+    pointer = Pointer(32, 6)
+    torch.nn.init.normal_(pointer.vote.weight, std=0.3)
+    fused, tokens = torch.randn(4, 32), torch.randn(2, 37, 32)
+    logits, answer = pointer.logits(fused, tokens), pointer(fused, tokens)
+    for row in range(4):
+        own = tokens[row // 2, 1:]
+        expected = (own @ pointer.key.weight.T + pointer.key.bias) @ (pointer.query(fused[row])) / 32**0.5
+        torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
+        top, left = divmod(int(expected.argmax()), 6)
+        near = [y * 6 + x for y in range(6) for x in range(6) if abs(y - top) <= 2 and abs(x - left) <= 2]
+        weights = expected[near].softmax(0)
+        votes = []
+        for place in near:
+            hidden = torch.nn.functional.gelu(pointer.vote_query(fused[row]) + pointer.vote_key(own[place]))
+            dx, dy, w, h = pointer.vote(hidden)
+            votes.append(
+                torch.stack([(place % 6 + 0.5) / 6 + dx, (place // 6 + 0.5) / 6 + dy, w.sigmoid(), h.sigmoid()])
+            )
+        torch.testing.assert_close(answer[row, :32], weights @ own[near], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(answer[row, 32:], weights @ torch.stack(votes), atol=1e-5, rtol=1e-5)
+
+
+def test_the_pointer_treats_shared_tokens_alike_and_keeps_to_regions():
+    torch.manual_seed(0)
+    pointer, fused, tokens = Pointer(32, 6), torch.randn(4, 32), torch.randn(2, 37, 32)
+    shared = SharedTokens(tokens, torch.tensor([0, 0, 1, 1]))
+    torch.testing.assert_close(pointer(fused, shared), pointer(fused, tokens), atol=1e-5, rtol=1e-5)
+    mask = torch.zeros(4, 37, dtype=torch.bool)
+    mask[:, [0, 8]] = True  # the place in the second row and column
+    torch.testing.assert_close(pointer(fused, shared, mask)[:, 32:], torch.tensor([[0.25, 0.25, 0.5, 0.5]] * 4))
+
+
+def test_a_box_head_that_knows_nothing_draws_what_is_voted_for():
+    head = PointedBox(torch.nn.Linear(8, 4))
+    torch.nn.init.zeros_(head.head.weight), torch.nn.init.zeros_(head.head.bias)
+    voted = torch.tensor([[0.2, 0.7, 0.3, 0.1], [0.5, 0.1, 0.9, 0.6]])
+    torch.testing.assert_close(head(torch.cat([torch.randn(2, 8), voted], dim=1)).sigmoid(), voted)
+
+
+def test_candidates_are_weighed_by_all_that_speaks_for_them():
+    torch.manual_seed(0)
+    model = xvlm_small(64, 32, 1, 1).eval()
+    encoded = model.encode_images(torch.randn(1, 3, 64, 64))
+    ids, mask = TowerTokens()(["a red cat", "the dog"])
+    states = model.encode_text(ids, mask)
+    boxes = torch.tensor([[0.0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1], [0.5, 0, 0.75, 0.25]])
+    with torch.no_grad():
+        found = model.choose(states, mask, encoded, boxes)
+        fused = model.first(states, mask, encoded.tokens)
+        weights = model.pointer.logits(fused[:, :32], encoded.tokens).softmax(1).view(2, 4, 4)
+        for place, (rows, columns) in enumerate([(slice(0, 2), slice(0, 2)), (slice(1, 4), slice(1, 4)), ([0], [2])]):
+            seen = encoded.tokens[0, 1:].view(4, 4, 32)[rows, columns].reshape(-1, 32)
+            pointed = (weights[:, rows, columns].reshape(2, -1).sum(1) + 1e-3).log() - 0.25 * np.log(len(seen))
+            alike = model.space.of_texts(states[:, 0]) @ model.space.of_images(seen.mean(0)[None])[0]
+            drawn = box_convert(model.boxes_of(fused), "cxcywh", "xyxy")
+            overlap = box_iou(drawn, boxes[place : place + 1])[:, 0]
+            torch.testing.assert_close(found[:, place], pointed + 10 * alike + 2 * overlap, atol=1e-4, rtol=1e-4)
+        sure = model.choose(states, mask, encoded, boxes, torch.tensor([1.0, 0.5, 1.0]))
+    torch.testing.assert_close(sure - found, torch.tensor([[0, 2 * np.log(0.5), 0]] * 2).float(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_trunk_of_the_zoo_fits():
@@ -55,7 +144,7 @@ def test_the_tower_is_frozen_and_not_saved():
     sentences(ids, mask).square().sum().backward()
     assert all(parameter.grad is not None for parameter in sentences.parameters())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in shipped_tower().parameters())
-    assert sum(value.numel() for value in sentences.state_dict().values()) < 50_000
+    assert sum(value.numel() for value in sentences.state_dict().values()) < 250_000
 
 
 def test_a_small_one_learns_with_all_its_heads(batch):

@@ -9,10 +9,10 @@ from ovdet.engine.amp import CpuAmpOptimWrapper
 from ovdet.engine.config import load_config
 from ovdet.engine.sentences import SentenceTraining
 from ovdet.errors import InputError
-from ovdet.layers.compact import write_compact
-from ovdet.layers.trunk import CompactTrunk
+from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.predict import XVLMGrounder
-from ovdet.xvlm.small_training import small_training, trunk_weights
+from ovdet.xvlm.small import Pointer, TowerTokens
+from ovdet.xvlm.small_training import places_inside, same_regions, small_training, wrong_partners
 from ovdet.xvlm.weights import load_model
 
 CONFIG = Path(__file__).parents[2] / "configs" / "xvlm" / "stickers_small.py"
@@ -27,7 +27,9 @@ def test_a_training_goes_through_the_engine_to_the_desk(batch, tmp_path):
     before = model.task.model.space.image.weight.clone()
     for _ in range(2):
         log = model.train_step(dict(batch), wrapper)
-    assert {"loss", "loss_contrast", "loss_match", "loss_box", "loss_giou"} == set(log)
+    assert {"loss", "loss_contrast", "loss_match", "loss_match_whole", "loss_box", "loss_giou", "loss_point"} == set(
+        log
+    )
     assert all(value.isfinite() for value in log.values())
     assert not torch.equal(before, model.task.model.space.image.weight)
     path = tmp_path / "iter_2.pth"
@@ -53,35 +55,75 @@ def test_the_config_of_the_small_one_names_what_there_is():
     assert config.default_hooks.checkpoint.max_keep_ckpts >= 2
 
 
-def test_a_trunk_starts_from_checkpoints_and_from_the_zoo(tmp_path):
+def test_it_starts_with_what_a_teacher_knows():
+    """Before the first step a text is near the regions that the teacher would say it of."""
     torch.manual_seed(0)
-    trunk = CompactTrunk()
-    state = {f"task.clip.trunk.{name}": value for name, value in trunk.state_dict().items()}
-    path = tmp_path / "teacher.pth"
-    torch.save({"state_dict": {**state, "task.clip.log_scale": torch.zeros(())}}, path)
-    training = small_training(str(path), **TINY)
-    first = next(iter(trunk.state_dict()))
-    assert torch.equal(training.model.image_encoder.trunk.state_dict()[first], trunk.state_dict()[first])
-    write_compact(tmp_path / "teacher.safetensors", {f"trunk.{n}": v for n, v in trunk.state_dict().items()}, {})
-    packed = trunk_weights(str(tmp_path / "teacher.safetensors"))
-    torch.testing.assert_close(packed[first], trunk.state_dict()[first], atol=1e-3, rtol=0.01)
-    assert set(trunk_weights("zoo:sticker-clip")) == set(trunk.state_dict())
+    model = small_training("sticker-clip", text_layers=0, frozen_stages=2).model.eval()
+    teacher = create_vlm("sticker-clip")
+    first = next(iter(teacher.trunk.state_dict()))
+    assert torch.equal(model.image_encoder.trunk.state_dict()[first], teacher.trunk.state_dict()[first])
+    texts = ["a cat", "a red car", "hot air balloon"]
+    ids, mask = TowerTokens()(texts)
+    with torch.no_grad():
+        found = model.space.of_texts(model.encode_text(ids, mask)[:, 0])
+        wanted = teacher.encode_text(texts)
+    assert torch.nn.functional.cosine_similarity(found, wanted).min() > 0.95
+    for part in (model.fusion.layers[0].cross_attn, model.pointer):
+        assert torch.equal(part.query.weight, torch.eye(256)) and torch.equal(part.key.weight, torch.eye(256))
 
 
-@pytest.mark.parametrize("kind", ["none", "two", "cut", "zoo", "missing"])
-def test_files_without_a_trunk_are_refused(kind, tmp_path):
-    state = {f"trunk.{name}": value for name, value in CompactTrunk().state_dict().items()}
-    if kind == "none":
-        state = {"a": torch.zeros(1)}
-    elif kind == "two":
-        state |= {f"other.{name}": value for name, value in state.items()}
-    elif kind == "cut":
-        state.popitem()
-    path = tmp_path / "some.pth"
-    if kind != "missing":
-        torch.save({"state_dict": state}, path)
-    with pytest.raises(InputError):
-        trunk_weights("zoo:no-such-model" if kind == "zoo" else str(path))
+def test_teachers_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="compact trunk"):
+        small_training("imagenet-words")
+    with pytest.raises(InputError, match="32 wide"):
+        small_training("sticker-clip", **TINY)
+
+
+def test_places_inside_of_boxes_against_a_loop():
+    centres = Pointer(8, 4).centres
+    boxes = torch.tensor([[0.5, 0.5, 0.6, 0.3], [0.3, 0.3, 0.02, 0.02], [0.5, 0.5, 1, 1]])
+    found = places_inside(centres, boxes).view(3, 4, 4)
+    for row, (cx, cy, w, h) in enumerate(boxes.tolist()):
+        for y in range(4):
+            for x in range(4):
+                inside = abs((x + 0.5) / 4 - cx) <= w / 2 and abs((y + 0.5) / 4 - cy) <= h / 2
+                assert bool(found[row, y, x]) == (inside if row != 1 else (y, x) == (1, 1)), (row, y, x)
+
+
+def test_regions_are_the_same_in_one_picture_alone():
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.3], [0.5, 0.5, 0.2, 0.2]])
+    ids = same_regions(torch.tensor([0, 0, 0, 1]), boxes)
+    assert ids[0] == ids[1] and len({int(each) for each in ids}) == 3
+
+
+def test_wrong_partners_are_wrong():
+    torch.manual_seed(0)
+    images, texts = torch.nn.functional.normalize(torch.randn(2, 20, 8), dim=2)
+    ids = torch.arange(20) // 4
+    wrong_texts, wrong_images = wrong_partners(images, texts, ids, 9)
+    assert len(wrong_texts) == 9 and (ids[wrong_texts] != ids[wrong_images]).all()
+
+
+def test_losses_can_be_left_out_and_candidates_chosen_among(batch):
+    torch.manual_seed(0)
+    training = small_training(losses=("contrast", "match"), **TINY)
+    assert set(training.loss(**batch)) == {"loss_contrast", "loss_match", "loss_match_whole"}
+    whole = batch | {"is_image": torch.ones_like(batch["is_image"])}
+    assert not {"loss_box", "loss_point"} & set(small_training(**TINY).loss(**whole))
+    training.eval()
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 60, 40]])
+    choice = {
+        "candidates_xyxy": [boxes, boxes[:0], boxes],
+        "candidate_scores": [torch.ones(2), torch.ones(0), torch.ones(2)],
+    }
+    sizes = torch.tensor([[40, 60]] * 3)
+    drawn = training.predict(**batch, size_hw=sizes)
+    chosen = training.predict(**batch, size_hw=sizes, **choice)
+    for place, one, other in zip(batch["image_index"].tolist(), drawn, chosen, strict=True):
+        if place == 1:  # without a candidate it draws
+            assert torch.equal(one["box_xyxy"], other["box_xyxy"])
+        else:
+            assert (other["box_xyxy"] == boxes).all(1).any()
 
 
 @pytest.mark.parametrize("damage", ["facts", "weights"])

@@ -15,20 +15,25 @@ import torch
 from torch.utils.data import Dataset
 
 from ovdet.data.batches import WHOLE_PICTURE
+from ovdet.data.sampling import Draw
 from ovdet.data.stickers.dataset import STREAMS, StickerScenes, scene_texts
-from ovdet.data.stickers.expressions import RELATIONS, Expression
+from ovdet.data.stickers.expressions import RELATIONS, Expression, SceneGraph, caption
+from ovdet.data.stickers.proposals import SceneProposals
 from ovdet.data.stickers.scenes import Scene, StickerWorld
 from ovdet.data.stickers.teaching import open_world
 from ovdet.errors import InputError
 
 GRAINS = ("caption", "region", "expression")
+CAPTION_TURN = 4
+"""Where captions have batches of their own, each fourth is one."""
 
 
 class StickerTexts(Dataset):
     """Pictures of the world with some of their texts, for training.
 
-    A sample tells of one scene: up to `max_texts` texts, where a caption takes one place as in X-VLM's region data,
-    and regions and expressions are drawn evenly from the kinds that the scene has ("name", "colour", "relation", ...).
+    A sample tells of one scene: up to `max_texts` texts, where a caption takes one place as in X-VLM's region data and
+    a region's text another; expressions have the rest, and regions what these leave. Both are drawn evenly from the
+    kinds that the scene has ("name", "colour", "relation", ...).
 
     Args:
         world: that draws; configs use `sticker_texts`.
@@ -38,6 +43,9 @@ class StickerTexts(Dataset):
         base_only: tell of base names alone; novel things are in the pictures all the same.
         grains: of "caption", "region" and "expression", or one of them. Captions alone is image-level training.
         max_texts: of one picture.
+        turn: samples of a batch, if each fourth batch is to have captions alone, and the others none: so that short
+            texts need not wait for long ones. Batches are known by the numbers of `SeededSampler`'s draws. These
+            captions tell of novel things as well, as pictures from the web do, where `base_only` is about boxes.
     """
 
     def __init__(
@@ -50,30 +58,34 @@ class StickerTexts(Dataset):
         base_only: bool = True,
         grains: Sequence[str] | str = GRAINS,
         max_texts: int = 5,
+        turn: int | None = None,
     ) -> None:
         grains = (grains,) if isinstance(grains, str) else tuple(grains)
         unknown = [grain for grain in grains if grain not in GRAINS]
         if unknown or not grains or max_texts < 1:
             raise InputError(f"grains must be of {GRAINS} and max_texts at least 1, got {grains}, {max_texts}")
         self.scenes = StickerScenes(world, length, seed, stream=stream, base_only=base_only)
-        self.grains, self.max_texts = grains, max_texts
+        self.grains, self.max_texts, self.turn = grains, max_texts, turn
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        grains = self._grains_of(index)
         index = int(index)
         scene = self.scenes.scene(index)
         shown = self.scenes.shown(scene)
         texts = scene_texts(scene, self.scenes.world, shown)
+        if self.turn:
+            texts["caption"] = caption(SceneGraph(scene, self.scenes.world.vocabulary))
         rng = np.random.default_rng((STREAMS[self.scenes.stream], self.scenes.seed, index, 1))
         rows: list[tuple[str, tuple[float, ...], bool]] = []
-        if "caption" in self.grains:
+        if "caption" in grains:
             rows.append((texts["caption"], WHOLE_PICTURE, True))
-        local = [one for grain in ("region", "expression") if grain in self.grains for one in texts[f"{grain}s"]]
-        local = [one for one in local if not rows or one.text != texts["caption"]]
-        for one in draw_evenly(rng, local, self.max_texts - len(rows)):
-            rows.append((one.text, _normalised(one.box_xyxy, scene), False))
+        for grain, room in (("expression", 1 if "region" in grains else 0), ("region", 0)):
+            local = [one for one in texts[f"{grain}s"] if grain in grains and one.text not in {row[0] for row in rows}]
+            for one in draw_evenly(rng, local, self.max_texts - room - len(rows)):
+                rows.append((one.text, _normalised(one.box_xyxy, scene), False))
         if not rows:  # a scene without a base thing
             rows.append((texts["caption"], WHOLE_PICTURE, True))
         return {
@@ -84,6 +96,14 @@ class StickerTexts(Dataset):
             "image_id": index,
             "draw": index,
         }
+
+    def _grains_of(self, index: int) -> tuple[str, ...]:
+        """What is told of one draw."""
+        if not self.turn or len(self.grains) == 1:
+            return self.grains
+        number = index.number if isinstance(index, Draw) else index
+        captions = number // self.turn % CAPTION_TURN == 0
+        return tuple(grain for grain in self.grains if (grain == "caption") == captions)
 
 
 class StickerExpressions(Dataset):
@@ -101,15 +121,27 @@ class StickerExpressions(Dataset):
         stream: "validation" or "evaluation".
         max_texts: of one scene, drawn evenly from the kinds that it has; a scene may have none, and then has its
             caption, which no evaluator counts.
+        proposals: file of tools/data/sticker_proposals.py, whose boxes are the candidates; None gives none.
     """
 
     def __init__(
-        self, world: StickerWorld, length: int, seed: int = 0, *, stream: str = "evaluation", max_texts: int = 8
+        self,
+        world: StickerWorld,
+        length: int,
+        seed: int = 0,
+        *,
+        stream: str = "evaluation",
+        max_texts: int = 8,
+        proposals: str | Path | None = None,
     ) -> None:
         if stream == "train":
             raise InputError("expressions are evaluated on scenes of the stream 'validation' or 'evaluation'")
         self.scenes = StickerScenes(world, length, seed, stream=stream)
         self.max_texts = max_texts
+        self.proposals = None if proposals is None else SceneProposals(Path(proposals))
+        if self.proposals is not None and len(self.proposals) < length:
+            raise InputError(f"{proposals} has boxes of {len(self.proposals)} scenes, and {length} are asked for")
+        self.metainfo = {"dataset": f"sticker expressions, {stream}, {', '.join(world.styles)}", "pictures": length}
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -121,7 +153,7 @@ class StickerExpressions(Dataset):
         rng = np.random.default_rng((STREAMS[self.scenes.stream], self.scenes.seed, index, 1))
         chosen = draw_evenly(rng, texts["expressions"], self.max_texts)
         boxes = [one.box_xyxy for one in chosen]
-        return {
+        sample = {
             "image": _picture(scene),
             "texts": [one.text for one in chosen],
             "boxes_cxcywh_norm": torch.tensor([_normalised(box, scene) for box in boxes]).reshape(-1, 4),
@@ -133,6 +165,9 @@ class StickerExpressions(Dataset):
             "tags": [self._tags(one, scene) for one in chosen],
             "things_xyxy": torch.from_numpy(scene.boxes_xyxy),
         }
+        if self.proposals is not None:
+            sample["candidates_xyxy"], sample["candidate_scores"] = self.proposals.of(index, scene.image)
+        return sample
 
     def _tags(self, one: Expression, scene: Scene) -> tuple[str, ...]:
         side = expression_side(one, scene, self.scenes.world)
@@ -164,10 +199,11 @@ def sticker_expressions(
     pack: str | Path | None = None,
     side: int = 256,
     max_texts: int = 8,
+    proposals: str | Path | None = None,
 ) -> StickerExpressions:
     """`StickerExpressions` of the world that `open_world` opens: what a config names."""
     world = open_world(split, stream, styles, pack, side)
-    return StickerExpressions(world, length, seed, stream=stream, max_texts=max_texts)
+    return StickerExpressions(world, length, seed, stream=stream, max_texts=max_texts, proposals=proposals)
 
 
 def expression_side(one: Expression, scene: Scene, world: StickerWorld) -> str:

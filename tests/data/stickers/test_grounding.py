@@ -103,6 +103,20 @@ def test_kinds_are_drawn_evenly_and_nothing_twice():
     assert len(drawn) == len({one.text for one in drawn}) == 32
 
 
+def test_captions_can_have_batches_of_their_own(world):
+    data = StickerTexts(world, 40, turn=4)
+    told = set()
+    for number in range(32):
+        sample = data[Draw(number, number)]
+        captions = number // 4 % 4 == 0
+        assert (
+            sample["is_image"].tolist() == [True] if captions else sample["is_image"][0] == (len(sample["texts"]) < 2)
+        )
+        told |= {name for name in NOVEL for text in sample["texts"] if f" {name}" in text and captions}
+        assert captions or not any(name in text.split() for text in sample["texts"] for name in NOVEL)
+    assert told == set(NOVEL)  # in captions alone
+
+
 def test_mistakes(world):
     with pytest.raises(InputError, match="grains must be of"):
         StickerTexts(world, 4, grains=("captions",))
