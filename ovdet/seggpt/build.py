@@ -21,6 +21,7 @@ def seggpt(
     decoder_channels: int = 64,
     position_grid: int = 14,
     drop_path: float = 0.1,
+    stem: str = "patches",
 ) -> SegGPTModel:
     """Build a SegGPT of any size; see `SegGPTConfig`. `mlp_width` None is four times the width."""
     config = SegGPTConfig(
@@ -35,6 +36,7 @@ def seggpt(
         decoder_channels=decoder_channels,
         position_grid=position_grid,
         drop_path=drop_path,
+        stem=stem,
     )
     model = SegGPTModel(config)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
@@ -47,24 +49,26 @@ def seggpt_vit_large(drop_path: float = 0.1) -> SegGPTModel:
     return seggpt(drop_path=drop_path)
 
 
-def seggpt_small(side: int = 128, drop_path: float = 0.05) -> SegGPTModel:
-    """Build a size for CPUs and the offline world: 8 blocks of 192 channels, patches of 8 pixels.
+def seggpt_small(side: int = 192, drop_path: float = 0.0) -> SegGPTModel:
+    """Build a size for CPUs and the offline world: 4 blocks of 128 channels on a convolutional trunk.
 
     Args:
-        side: of a picture in pixels, a multiple of 8.
+        side: of a picture in pixels, a multiple of 16.
         drop_path: of the last block.
     """
     return seggpt(
         canvas_hw=(2 * side, side),
-        patch=8,
-        width=192,
-        depth=8,
-        heads=6,
-        merge_block=1,
-        taps=(1, 3, 5, 7),
-        decoder_channels=16,
-        position_grid=16,
+        patch=16,
+        width=128,
+        depth=4,
+        heads=2,
+        mlp_width=256,
+        merge_block=0,
+        taps=(0, 1, 3),
+        decoder_channels=8,
+        position_grid=14,
         drop_path=drop_path,
+        stem="trunk",
     )
 
 

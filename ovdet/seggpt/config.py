@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ovdet.errors import InputError
 
+STEMS = ("patches", "trunk")
+"""What turns pictures into tokens."""
+
 
 @dataclass(frozen=True)
 class SegGPTConfig:
@@ -23,6 +26,8 @@ class SegGPTConfig:
         decoder_channels: a pixel, in the decoder.
         position_grid: side of the learned grid of positions, stretched over the canvas.
         drop_path: of the last block in training; it grows linearly from 0 in the first.
+        stem: what turns pictures into tokens: "patches", the linear layer that embeds paintings too, as published; or
+            "trunk", the levels of a small convolutional network (ours, for patches of 16 pixels alone).
     """
 
     canvas_hw: tuple[int, int] = (896, 448)
@@ -36,6 +41,7 @@ class SegGPTConfig:
     decoder_channels: int = 64
     position_grid: int = 14
     drop_path: float = 0.1
+    stem: str = "patches"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "canvas_hw", tuple(int(side) for side in self.canvas_hw))
@@ -51,6 +57,8 @@ class SegGPTConfig:
             raise InputError(f"taps must rise and be below depth {self.depth}, got {self.taps}")
         if not 0 <= self.merge_block <= self.taps[0]:
             raise InputError(f"merge_block must lie between 0 and the first tap {self.taps[0]}, got {self.merge_block}")
+        if self.stem not in STEMS or (self.stem == "trunk" and self.patch != 16):
+            raise InputError(f"stem must be patches, or trunk with patches of 16, got {self.stem!r} with {self.patch}")
         self.grid_of(self.canvas_hw)
 
     @property

@@ -59,6 +59,7 @@ class PixelDecoder(nn.Module):
         """Some rows of tokens (N, b, w, F) between their neighbours (N, w, F) -> colours (N, 3, b p, w p)."""
         padded = self._pixels(tokens, before, after).permute(0, 3, 1, 2)  # (N, C, b p + 2, w p), channels last
         mixed = functional.conv2d(padded, self.conv.weight, self.conv.bias, padding=(0, 1))  # (N, C, b p, w p)
+        mixed = mixed.to(self.norm.weight.dtype)  # of few channels, norms take three times as long in bfloat16
         active = functional.gelu(self.norm(mixed.permute(0, 2, 3, 1)))  # (N, b p, w p, C)
         return functional.linear(active, self.head.weight.flatten(1), self.head.bias).permute(0, 3, 1, 2)
 

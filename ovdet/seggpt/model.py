@@ -16,6 +16,7 @@ from ovdet.errors import InputError
 from ovdet.seggpt.blocks import CanvasBlock
 from ovdet.seggpt.config import SegGPTConfig
 from ovdet.seggpt.decoder import PixelDecoder
+from ovdet.seggpt.stem import TrunkStem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Of RGB in 0..1, of pictures and paintings alike."""
@@ -71,6 +72,7 @@ class SegGPTModel(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.patch_embed = nn.Conv2d(3, width, config.patch, config.patch)
+        self.stem = TrunkStem(width) if config.stem == "trunk" else None
         self.mask_token = nn.Parameter(torch.empty(width))
         self.picture_token = nn.Parameter(torch.empty(width))
         self.painting_token = nn.Parameter(torch.empty(width))
@@ -90,6 +92,8 @@ class SegGPTModel(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        if self.stem is not None:
+            self.stem.initialise()
         nn.init.trunc_normal_(self.positions, std=0.02)
         for token in (self.mask_token, self.picture_token, self.painting_token, self.kind_tokens):
             nn.init.normal_(token, std=0.02)
@@ -103,7 +107,15 @@ class SegGPTModel(nn.Module):
         return ((paintings.float() * self.std.float() + self.mean.float()) * 255).clamp(0, 255)
 
     def forward(
-        self, images: Tensor, paintings: Tensor, masked: Tensor, kinds: Tensor, owner: Tensor | None = None
+        self,
+        images: Tensor,
+        paintings: Tensor,
+        masked: Tensor,
+        kinds: Tensor,
+        owner: Tensor | None = None,
+        *,
+        lower: bool = False,
+        embedded: Tensor | None = None,
     ) -> Tensor:
         """Paint canvases: the training pass, any patches masked.
 
@@ -114,9 +126,11 @@ class SegGPTModel(nn.Module):
             kinds: (N,) values of `Kind`.
             owner: (N,) which rows are examples of one picture in question and go through the feature ensemble:
                 indices from 0 to Q - 1, each used. Rows of one owner must have equal lower halves. None: no two.
+            lower: paint the lower halves alone, where only these are wanted.
+            embedded: (N, h, w, D) tokens of the images, both halves, where they are known already.
 
         Returns:
-            (N, 3, H, W) in the colours of `paintings`.
+            (N, 3, H, W) in the colours of `paintings`; of `lower`, (N, 3, H / 2, W), the same there.
 
         Raises:
             InputError: shapes that do not fit each other.
@@ -124,7 +138,7 @@ class SegGPTModel(nn.Module):
         grid_hw = self._check(images, paintings, masked, kinds, owner)
         first = _first_rows(owner)
         halves = []
-        for stream in self._streams(images, paintings, masked, kinds, grid_hw):
+        for stream in self._streams(images if embedded is None else embedded, paintings, masked, kinds, grid_hw):
             prompts, queries = stream.flatten(1, 2).chunk(2, dim=1)  # each (N, t, D)
             queries = queries.contiguous() if first is None else queries[first]  # (Q, t, D)
             halves.append(self._run_stream(prompts.contiguous(), queries, owner, grid_hw))
@@ -132,7 +146,10 @@ class SegGPTModel(nn.Module):
         def whole(prompts: Tensor, queries: Tensor) -> Tensor:
             return torch.cat([prompts, queries if owner is None else queries[owner]], dim=1).unflatten(1, grid_hw)
 
-        return self.decoder(self._merge_and_run(*halves, owner, grid_hw, whole))
+        taps = self._merge_and_run(*halves, owner, grid_hw, whole)
+        if lower:
+            return self.decoder([tap[:, grid_hw[0] // 2 - 1 :] for tap in taps], context=1)
+        return self.decoder(taps)
 
     @torch.no_grad()
     def encode_examples(self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC) -> ExampleTokens:
@@ -157,7 +174,7 @@ class SegGPTModel(nn.Module):
         blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
         prompts, blanks = self._run_stream(prompts, blanks, owner, grid_hw)
-        embedded = (self._embed(pictures) + self.picture_token).flatten(1, 2) + above
+        embedded = (self._embed_pictures(pictures) + self.picture_token).flatten(1, 2) + above
         return ExampleTokens(embedded, prompts, blanks, kind)
 
     @torch.no_grad()
@@ -184,7 +201,7 @@ class SegGPTModel(nn.Module):
         if count > 1:
             owner = torch.arange(batch, device=targets.device).repeat_interleave(count)
         _, below = self._extra(grid_hw, examples.kind)
-        queries = (self._embed(targets) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
+        queries = (self._embed_pictures(targets) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
         prompts = examples.pictures.repeat(batch, 1, 1)  # (B P, t, D)
         pictures = self._run_stream(prompts, queries, owner, grid_hw)
         paintings = (examples.paintings.repeat(batch, 1, 1), examples.blanks)
@@ -199,7 +216,9 @@ class SegGPTModel(nn.Module):
     ) -> Iterator[Tensor]:
         """Tokens of the pictures, then of the paintings with what is hidden left blank, (N, h, w, D) each."""
         extra = self._positions(grid_hw) + self.kind_tokens[kinds][:, None, None]  # (N, h, w, D)
-        yield self._embed(images) + self.picture_token + extra
+        if images.shape[1:3] != grid_hw:  # pictures, each by itself: a trunk must not see across the seam
+            images = torch.cat([self._embed_pictures(half) for half in images.chunk(2, dim=2)], dim=1)
+        yield images + self.picture_token + extra
         hidden = masked.to(extra.dtype)[..., None]  # (N or 1, h, w, 1)
         yield self._embed(paintings) * (1 - hidden) + self.mask_token * hidden + self.painting_token + extra
 
@@ -242,6 +261,12 @@ class SegGPTModel(nn.Module):
     def _embed(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, h, w, D)."""
         return self.patch_embed(pictures.to(self.patch_embed.weight.dtype)).permute(0, 2, 3, 1)
+
+    def _embed_pictures(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, h, w, D), pictures without their paintings."""
+        if self.stem is None:
+            return self._embed(pictures)
+        return self.stem(pictures * self.std + self.mean)
 
     def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """The learned grid stretched over the canvas, (h, w, D)."""

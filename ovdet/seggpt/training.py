@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
 from ovdet.files import replacing
-from ovdet.seggpt.losses import painting_loss
+from ovdet.seggpt.losses import BETA, painting_loss
 from ovdet.seggpt.model import SegGPTModel
+from ovdet.seggpt.stem import TrunkStem
 from ovdet.seggpt.weights import THRESHOLD, load_model, save_compact, save_model, start_from_mae
+from ovdet.vlm.trunks import trunk_weights
 
 PROMPT_FORMAT = "ovdet-prompt-1"
 _PREFIX = "task.model."
@@ -36,13 +38,23 @@ class SegGPTTraining(nn.Module):
     Args:
         model: to train.
         threshold: of the soft mask in validation.
+        beta: of the loss; see `seggpt_training`.
     """
 
-    def __init__(self, model: SegGPTModel, threshold: float = THRESHOLD) -> None:
+    def __init__(self, model: SegGPTModel, threshold: float = THRESHOLD, beta: float = BETA) -> None:
         super().__init__()
-        self.model, self.threshold = model, threshold
+        self.model, self.threshold, self.beta = model, threshold, beta
+        self._seen: dict[int, tuple[Tensor, ...]] = {}
 
-    def loss(self, image: Tensor, painting: Tensor, masked: Tensor, kind: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self,
+        image: Tensor,
+        painting: Tensor,
+        masked: Tensor,
+        kind: Tensor,
+        valid: Tensor,
+        pictures: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Loss of a batch.
 
         Args:
@@ -51,10 +63,31 @@ class SegGPTTraining(nn.Module):
             masked: (N, h, w) bool, hidden patches.
             kind: (N,) 0 for categories, 1 for instances.
             valid: (N, 2S, S) bool, pixels that are judged.
+            pictures: (N, 2) numbers of the pictures, prompt and target, where they come again and again: what a
+                frozen trunk makes of them is kept, in half precision.
         """
         wanted = self.model.normalise(painting)
-        painted = self.model(self.model.normalise(image), wanted, masked, kind)
-        return {"loss_painting": painting_loss(painted, wanted, masked, valid)}
+        half = masked.shape[1] // 2
+        lower = not masked[:, :half].any()
+        embedded = None if pictures is None else self._embed_known(image, pictures)
+        painted = self.model(self.model.normalise(image), wanted, masked, kind, lower=lower, embedded=embedded)
+        if lower:  # what is above was shown, and is not judged
+            side = painted.shape[2]
+            wanted, masked, valid = wanted[:, :, side:], masked[:, half:], valid[:, side:]
+        return {"loss_painting": painting_loss(painted, wanted, masked, valid, self.beta)}
+
+    def _embed_known(self, image: Tensor, pictures: Tensor) -> Tensor:
+        """Tokens of canvases (N, h, w, D), what the trunk makes of each picture computed once."""
+        stem = _stem_of(self.model)
+        flat = pictures.T.flatten().tolist()  # all prompts, then all targets
+        new = [place for place, number in enumerate(flat) if number not in self._seen]
+        if new:
+            with torch.no_grad():
+                levels = stem.levels(torch.cat(image.chunk(2, dim=2))[new].float() / 255)
+            for place, *rows in zip(new, *levels, strict=True):
+                self._seen[flat[place]] = tuple(row.to(torch.bfloat16).clone() for row in rows)
+        levels = tuple(torch.stack(rows) for rows in zip(*(self._seen[number] for number in flat), strict=True))
+        return torch.cat(stem.project(*levels).chunk(2), dim=1)
 
     @torch.no_grad()
     def predict(
@@ -90,8 +123,8 @@ class SegGPTTraining(nn.Module):
 
 def soft_masks(model: SegGPTModel, image: Tensor, painting: Tensor, masked: Tensor, kind: Tensor) -> Tensor:
     """Mean of the colours of the lower halves, (N, S, S) in [0, 1]: white is 1."""
-    painted = model(model.normalise(image), model.normalise(painting), masked, kind)
-    return model.to_colours(painted.chunk(2, dim=2)[1]).mean(dim=1) / 255
+    painted = model(model.normalise(image), model.normalise(painting), masked, kind, lower=True)
+    return model.to_colours(painted).mean(dim=1) / 255
 
 
 class PromptTuning(nn.Module):
@@ -206,6 +239,11 @@ def seggpt_training(
     init: str | None = None,
     mae: str | None = None,
     checkpointing: bool = False,
+    trunk: str | None = None,
+    trunk_learns: int = 0,
+    matching: bool = False,
+    threshold: float = THRESHOLD,
+    beta: float = BETA,
     **arguments: Any,
 ) -> SegGPTTraining:
     """A model to train as a config says it.
@@ -215,6 +253,13 @@ def seggpt_training(
         init: checkpoint of this room to start from.
         mae: checkpoint of a masked auto-encoder whose encoder is the start, if `init` is none.
         checkpointing: compute blocks twice to save memory.
+        trunk: whose compact trunk the stem takes, as of `trunk_weights`, if `init` is none.
+        trunk_learns: how many of the trunk's last stages learn, but for their statistics.
+        matching: start with attention that looks for tokens alike, see `start_matching`, if `init` is none.
+        threshold: of the soft mask in validation.
+        beta: where the loss turns from quadratic to linear, in normalised colours, of which black and white are 4.4
+            apart. The published one asks for the likelier colour, and where nothing is known yet that is black all
+            over; one above 4.4 asks for the mean of what may be, so that there is something to learn from.
         **arguments: of the builder.
 
     Raises:
@@ -230,8 +275,36 @@ def seggpt_training(
         model.load_state_dict(other.state_dict(), strict=True)
     if mae is not None:
         start_from_mae(model, load_checkpoint_file(mae))
+    if init is None and trunk is not None:
+        _stem_of(model).trunk.load_state_dict(trunk_weights(trunk), strict=True)
+    if init is None and matching:
+        start_matching(model)
+    if trunk_learns:
+        _stem_of(model).trunk.stages[-trunk_learns:].requires_grad_(True)
     model.checkpointing = checkpointing
-    return SegGPTTraining(model)
+    return SegGPTTraining(model, threshold, beta)
+
+
+def start_matching(model: SegGPTModel) -> None:
+    """Let each head compare tokens in a random part of their space, and hand on what it finds there.
+
+    Queries and keys get the same rows of a random rotation, so that their products are cosines times the square root
+    of a head's width; values and the projection that follows get the rows and columns of another.
+
+    Args:
+        model: changed in place.
+    """
+    width = model.config.width
+    for block in model.blocks:
+        same, carried = (torch.linalg.qr(torch.randn(width, width))[0] for _ in range(2))
+        block.attn.qkv.weight.data.copy_(torch.cat([same, same, carried]))
+        block.attn.proj.weight.data.copy_(carried.T)
+
+
+def _stem_of(model: SegGPTModel) -> TrunkStem:
+    if model.stem is None:
+        raise InputError("a trunk is for models whose stem is 'trunk'; this one embeds patches")
+    return model.stem
 
 
 def prompt_tuning(model: str, kind: int = 0, seed: int = 0) -> PromptTuning:

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ovdet.seggpt import attention
 from ovdet.seggpt.attention import relative_attention, relative_table
 
 GRID = (6, 4)
@@ -39,7 +40,9 @@ def test_equals_the_formula_however_it_is_cut(inputs, bias_bytes):
     torch.testing.assert_close(attend(*inputs, bias_bytes), by_hand(*inputs), atol=1e-12, rtol=1e-10)
 
 
-def test_the_training_path_gives_the_same_and_its_gradients(inputs):
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+def test_the_training_path_gives_the_same_and_its_gradients(inputs, whole_bytes, monkeypatch):
+    monkeypatch.setattr(attention, "CPU_WHOLE_BYTES", whole_bytes)
     for each in inputs:
         each.requires_grad_()
     found, wanted = attend(*inputs), by_hand(*inputs)
@@ -74,7 +77,8 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_memory_is_bounded(training):
+def test_memory_is_bounded(training, monkeypatch):
+    monkeypatch.setattr(attention, "CPU_WHOLE_BYTES", 1 << 20)
     heads, rows, columns, width = 4, 32, 16, 8
     tokens = rows * columns
     q, k, v = torch.randn(3, 2, heads, tokens, width, requires_grad=training)

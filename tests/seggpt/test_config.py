@@ -22,6 +22,8 @@ def test_the_published_sizes():
         ({"canvas_hw": (912, 448)}, "whole patches"),  # 57 rows of patches make no two pictures
         ({"drop_path": 1.0}, "drop_path"),
         ({"depth": 0}, "depth must be at least 1"),
+        ({"stem": "roots"}, "stem must be patches"),
+        ({"stem": "trunk", "patch": 8}, "trunk with patches of 16"),
     ],
 )
 def test_contradictions_are_refused(changes, said):

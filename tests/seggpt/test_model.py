@@ -9,6 +9,10 @@ from ovdet.seggpt import blocks
 from ovdet.seggpt.build import BUILDERS, seggpt, seggpt_small, seggpt_vit_large
 from ovdet.seggpt.model import Kind
 
+TRUNK = dict(
+    canvas_hw=(96, 32), patch=16, width=24, depth=2, heads=3, mlp_width=40, merge_block=0, taps=(0, 1),
+    decoder_channels=4, position_grid=3,
+)  # fmt: skip
 SAVED = np.load(Path(__file__).parent / "transformers_reference.npz")
 
 
@@ -257,5 +261,35 @@ def test_builders_tell_how_to_build_again(name):
 def test_the_small_size_is_small():
     with torch.device("meta"):
         model = seggpt_small(128)
-    assert sum(value.numel() for value in model.parameters()) < 6_000_000
+    assert sum(value.numel() for value in model.parameters()) < 8_000_000
     assert model.config.picture_hw == (128, 128)
+
+
+@pytest.fixture(scope="module")
+def trunk_model():
+    torch.manual_seed(0)
+    return seggpt(**{**TRUNK, "stem": "trunk"}).eval()
+
+
+@torch.no_grad()
+def test_with_a_trunk_too_the_example_is_computed_once(trunk_model):
+    pictures, paintings, targets = torch.randn(3, 2, 3, 48, 32)
+    masked = torch.zeros(1, 6, 2, dtype=torch.bool)
+    masked[:, 3:] = True
+    examples = trunk_model.encode_examples(pictures[:1], paintings[:1])
+    for target in targets:
+        canvas = torch.cat([pictures[0], target], dim=1)[None]
+        painting = torch.cat([paintings[0], torch.randn(3, 48, 32)], dim=1)[None]
+        whole = trunk_model(canvas, painting, masked, kinds(1))
+        lower = trunk_model(canvas, painting, masked, kinds(1), lower=True)
+        torch.testing.assert_close(lower, whole[:, :, 48:], atol=1e-5, rtol=0)
+        torch.testing.assert_close(trunk_model.paint(examples, target[None]), lower, atol=1e-5, rtol=0)
+
+
+def test_the_trunk_keeps_still_until_told(trunk_model):
+    trunk_model.train()
+    assert not trunk_model.stem.trunk.training and trunk_model.stem.norms.training
+    learning = {name for name, value in trunk_model.named_parameters() if value.requires_grad}
+    assert not {name for name in learning if name.startswith("stem.trunk.")}
+    assert {"stem.projections.0.weight", "patch_embed.weight"} <= learning
+    trunk_model.eval()

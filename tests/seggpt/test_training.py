@@ -4,6 +4,7 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from ovdet.errors import InputError
+from ovdet.layers.trunk import CompactTrunk
 from ovdet.seggpt.build import seggpt
 from ovdet.seggpt.losses import painting_loss
 from ovdet.seggpt.training import (
@@ -13,6 +14,7 @@ from ovdet.seggpt.training import (
     prompt_tuning,
     seggpt_training,
     soft_masks,
+    start_matching,
 )
 from ovdet.seggpt.weights import load_model, save_model
 
@@ -179,3 +181,29 @@ def test_a_checkpoint_of_training_becomes_a_model(model, tmp_path, name):
     assert (found.decoder.expand.weight - model.decoder.expand.weight).abs().max() <= 0.01 * largest
     with pytest.raises(InputError, match="does not hold such a model"):
         export_trained(tmp_path / "iter_3.pth", seggpt(**{**SIZES, "depth": 4}), tmp_path / name)
+
+
+def test_matching_starts_with_cosines(model):
+    """Before training, tokens alike attend to each other: logits are cosines, and what is found is handed on."""
+    start_matching(model)
+    width, attention = model.config.width, model.blocks[1].attn
+    tokens = torch.nn.functional.layer_norm(torch.randn(5, width), (width,))
+    q, k, v = attention.qkv(tokens).chunk(3, dim=1)
+    torch.testing.assert_close(q @ k.T, tokens @ tokens.T, atol=1e-4, rtol=0)  # summed over heads
+    torch.testing.assert_close(attention.proj(v), tokens, atol=1e-4, rtol=0)
+
+
+def test_a_trunk_is_taken_and_told_how_much_of_it_learns(tmp_path):
+    sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk"}
+    state = CompactTrunk().state_dict()
+    torch.save({f"trunk.{name}": value for name, value in state.items()}, tmp_path / "trunk.pth")
+    task = seggpt_training(seggpt, trunk=str(tmp_path / "trunk.pth"), trunk_learns=2, matching=True, **sizes)
+    taken = task.model.stem.trunk
+    assert all(torch.equal(value, state[name]) for name, value in taken.state_dict().items())
+    learning = [index for index, stage in enumerate(taken.stages) if all(p.requires_grad for p in stage.parameters())]
+    assert learning == [3, 4]
+    save_model(task.model, tmp_path / "model.pth")
+    again = seggpt_training(seggpt, init=str(tmp_path / "model.pth"), matching=True, **sizes).model
+    assert all(torch.equal(value, task.model.state_dict()[name]) for name, value in again.state_dict().items())
+    with pytest.raises(InputError, match="this one embeds patches"):
+        seggpt_training(seggpt, trunk=str(tmp_path / "trunk.pth"), **SIZES)

@@ -1,0 +1,115 @@
+"""A pool of scenes that are drawn once and shown many times: canvases at the price of reading memory.
+
+Drawing takes longer than a small network takes to learn from a canvas, and what a frozen trunk makes of a picture need
+not be computed twice: samples tell which pictures they show.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ovdet.data.canvas import half_mask
+from ovdet.data.colouring import draw_colours, whole_view
+from ovdet.data.stickers.dataset import scene_generator
+from ovdet.data.stickers.episodes import CastWorld, Ramp, segmented, sticker_world
+from ovdet.data.stickers.scenes import StickerWorld
+from ovdet.errors import InputError
+
+
+class PooledCanvases(Dataset):
+    """One-shot canvases of two scenes of a pool that show one base name; the target's half is hidden.
+
+    For each base name `of_name` scenes are drawn that show it: the first half of them by one drawing, the others by
+    anybody's. Other base names that scenes happen to show are asked for too; novel things are never painted.
+
+    A sample is a dict like those of `InContextSamples`, with "pictures" (2,) int, the scenes' places in the pool.
+    It is a function of seed and index alone; with `SeededSampler`, of seed and draw.
+
+    Args:
+        world: that draws.
+        size: side S of a picture.
+        patch: side of a patch.
+        of_name: scenes of each base name, at least 4.
+        same_drawing: share of samples whose two scenes show the very drawing, by sample.
+        white_share: how often the thing is white, as a mask is at inference; else it is of a random colour.
+        length: number of samples.
+        seed: of scenes and samples.
+
+    Raises:
+        InputError: fewer scenes than 4 a name, or a picture that is no whole number of patches.
+    """
+
+    def __init__(
+        self,
+        world: StickerWorld,
+        size: int,
+        patch: int,
+        of_name: int = 8,
+        same_drawing: Ramp | float = 0.0,
+        white_share: float = 1.0,
+        length: int = 1_000_000,
+        seed: int = 0,
+    ) -> None:
+        if of_name < 4 or size % patch:
+            raise InputError(f"of_name must be at least 4 and size a multiple of {patch}, got {of_name} and {size}")
+        self.size, self.patch, self.length, self.seed, self.white_share = size, patch, length, seed, white_share
+        self.same_drawing = same_drawing if isinstance(same_drawing, Ramp) else Ramp(same_drawing, same_drawing)
+        self._base = np.asarray(world.vocabulary.base_mask)
+        self.labels = [label for label in world.labels.tolist() if self._base[label]]
+        count = of_name * len(self.labels)
+        self.images = np.empty((count, 3, size, size), np.uint8)
+        self.keys = np.empty((count, size, size), np.int16)
+        self.same: dict[int, list[int]] = defaultdict(list)
+        self.anybody: dict[int, list[int]] = defaultdict(list)
+        for place, label in enumerate(self.labels):
+            for number in range(place * of_name, (place + 1) * of_name):
+                self._draw(world, label, number, place, number % of_name < of_name // 2)
+
+    def _draw(self, world: StickerWorld, label: int, number: int, place: int, same: bool) -> None:
+        """Fill one place of the pool."""
+        chosen = world.choose_drawing(scene_generator("train", self.seed, place), label)
+        choose = (lambda rng, other: chosen if other == label else world.choose_drawing(rng, other)) if same else None
+        scene = CastWorld(world, label, choose).draw(scene_generator("train", self.seed + 1, number))
+        view = whole_view(segmented(scene, self._base[scene.labels]), self.size)
+        self.images[number], self.keys[number] = view.image.transpose(2, 0, 1), view.key_map
+        if same:
+            self.same[label].append(number)
+        for other in np.unique(scene.labels[self._base[scene.labels]]).tolist():
+            if (view.key_map == other).any() and not (same and other == label and number != self.same[label][0]):
+                self.anybody[other].append(number)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"sample {index} of {self.length}")
+        number = int(getattr(index, "number", index))
+        rng = np.random.default_rng((self.seed, number))
+        label = self.labels[int(rng.integers(len(self.labels)))]
+        group = self.same[label] if rng.random() < self.same_drawing(number) else self.anybody[label]
+        pictures = rng.permutation(group)[:2]  # prompt and target
+        colour = np.full(3, 255, np.uint8) if rng.random() < self.white_share else draw_colours(rng, 1)[0]
+        inside = np.concatenate(list(self.keys[pictures] == label))  # (2S, S)
+        side = self.size // self.patch
+        return {
+            "image": torch.from_numpy(np.concatenate(list(self.images[pictures]), axis=1)),
+            "painting": torch.from_numpy(inside[None] * colour[:, None, None]),
+            "valid": torch.ones(inside.shape, dtype=torch.bool),
+            "masked": torch.from_numpy(half_mask((2 * side, side))),
+            "kind": 0,
+            "pictures": torch.from_numpy(pictures.astype(np.int64)),
+        }
+
+
+def pooled_canvases(world: Mapping[str, Any], same_drawing: Any = 0.0, **arguments: Any) -> PooledCanvases:
+    """`PooledCanvases` as a config says it: the world by its arguments, a ramp as (first, last, begin, end)."""
+    if not isinstance(same_drawing, int | float):
+        same_drawing = Ramp(*map(float, same_drawing[:2]), *map(int, same_drawing[2:]))
+    return PooledCanvases(sticker_world(**world), same_drawing=same_drawing, **arguments)
