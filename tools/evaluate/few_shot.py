@@ -1,7 +1,8 @@
 """One and few examples, judged: python tools/evaluate/few_shot.py pascal-5i --root data/VOC2012 --fold 0 --model M.
 
-PASCAL-5i, COCO-20i, FSS-1000, LVIS-92i, one's own COCO-format folder, and the sticker world. The result file carries
-its protocol; --episodes stores the list of episodes, or reads it where it is there already.
+PASCAL-5i, COCO-20i, FSS-1000, LVIS-92i, one's own COCO-format folder, and the sticker world. Baselines that need no
+training are judged on the same episodes in the same run. The result file carries its protocol; --episodes stores the
+list of episodes, or reads it where it is there already.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ovdet.data.coco_segments import CocoSegments
@@ -27,11 +29,13 @@ from ovdet.errors import InputError
 from ovdet.metrics.segmentation import EpisodeScores
 from ovdet.seggpt.examples import Example, resize_labels
 from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.zoo import create_vlm
 
 Answer = Callable[[EpisodePictures], np.ndarray | None]
 """(H, W) bool; None where nothing of any example's mask is left at the size of the network."""
 FILES = ("pascal-5i", "coco-20i", "fss-1000", "lvis-92i", "own")
-BASELINES = ("everything", "histogram")
+BASELINES = ("everything", "histogram", "neighbours")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,7 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--objects", type=int, nargs=2, default=(1, 4), metavar="N", help="stickers: fewest and most")
     parser.add_argument("--long-side", type=float, nargs=2, default=(40, 140), metavar="PX", help="stickers: of things")
     parser.add_argument("--model", help="checkpoint of SegGPT")
-    parser.add_argument("--baseline", choices=BASELINES, help="instead of a model")
+    parser.add_argument(
+        "--baseline", choices=BASELINES, nargs="+", default=[], help="beside a model, or instead of one"
+    )
+    parser.add_argument("--neighbours-of", default="sticker-clip", metavar="NAME", help="zoo backbone that is matched")
+    parser.add_argument("--neighbours-scale", type=float, default=2, metavar="F", help="enlarge pictures for it")
     parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
     parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
     parser.add_argument("--threshold", type=float, help="of the soft mask (default: the checkpoint's)")
@@ -68,25 +76,28 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Evaluate as the arguments say; gives the metrics in percent."""
     args = build_parser().parse_args(argv)
-    if (args.model is None) == (args.baseline is None):
-        raise InputError("give either --model or --baseline")
+    if args.model is None and not args.baseline:
+        raise InputError("give --model, --baseline or both")
     episodes, names, data = open_stickers(args) if args.protocol == "stickers" else open_files(args)
-    answer, model = open_baseline(args.baseline) if args.baseline else open_model(args)
-    scores = EpisodeScores(names, (args.scoring_size,) * 2 if args.scoring_size else None)
+    answers, facts = open_answers(args)
+    size_hw = (args.scoring_size,) * 2 if args.scoring_size else None
+    scores = {name: EpisodeScores(names, size_hw) for name in answers}
     unusable = 0
     for index in tqdm(range(len(episodes)), unit="episode", disable=None):
         episode = episodes[index]
-        found = answer(episode)
-        if found is None:
-            found, unusable = np.zeros(episode.truth.shape, bool), unusable + 1
-        scores.add(episode.label, found, episode.truth, episode.judged)
-    metrics = {name: 100 * value for name, value in scores.result().items()}
-    protocol = {**data, **model, **scores.stamp, "episodes_without_usable_example": unusable}
+        for name, answer in answers.items():
+            found = answer(episode)
+            if found is None:
+                found, unusable = np.zeros(episode.truth.shape, bool), unusable + 1
+            scores[name].add(episode.label, found, episode.truth, episode.judged)
+    first, *others = answers  # the model, if there is one
+    metrics = {metric: 100 * value for metric, value in scores[first].result().items()}
+    metrics |= {f"{name}/{metric}": 100 * value for name in others for metric, value in scores[name].result().items()}
+    protocol = {**data, **facts, **scores[first].stamp, "episodes_without_usable_example": unusable}
     if args.out:
         stamp = {"command": command_line(argv, "evaluate/few_shot")}
-        write_result(
-            args.out, metrics, {"per_class": scores.per_class(), "protocol": protocol, "evaluator": "ovdet"}, stamp
-        )
+        detail = {"per_class": scores[first].per_class(), "protocol": protocol, "evaluator": "ovdet"}
+        write_result(args.out, metrics, detail, stamp)
     print(", ".join(f"{name} {value:.2f}" for name, value in metrics.items()))
     return metrics
 
@@ -175,10 +186,24 @@ def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
     return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(args.model), **facts}
 
 
-def open_baseline(name: str) -> tuple[Answer, dict[str, Any]]:
-    """What needs no training."""
-    answers = {"everything": lambda episode: np.ones(episode.truth.shape, bool), "histogram": by_histogram}
-    return answers[name], {"model": f"baseline: {name}"}
+def open_answers(args: argparse.Namespace) -> tuple[dict[str, Answer], dict[str, Any]]:
+    """Who answers, the model first if there is one, and what the protocol says of them."""
+    answers: dict[str, Answer] = {}
+    facts: dict[str, Any] = {"model": f"baseline: {args.baseline[0]}"} if args.baseline else {}
+    if args.model:
+        answers["model"], facts = open_model(args)
+    for name in args.baseline:
+        if name == "neighbours":
+            answers[name] = Neighbours(create_vlm(args.neighbours_of, device=args.device), args.neighbours_scale)
+            facts["neighbours"] = {"backbone": args.neighbours_of, "scale": args.neighbours_scale}
+        else:
+            answers[name] = by_histogram if name == "histogram" else mark_everything
+    return answers, facts
+
+
+def mark_everything(episode: EpisodePictures) -> np.ndarray:
+    """Every pixel."""
+    return np.ones(episode.truth.shape, bool)
 
 
 def by_histogram(episode: EpisodePictures) -> np.ndarray:
@@ -193,6 +218,41 @@ def by_histogram(episode: EpisodePictures) -> np.ndarray:
     likely = (shares[0] / (shares[0] + shares[1])).astype(np.float32)
     soft = likely[tuple((episode.query >> 5).transpose(2, 0, 1).astype(np.int64))]
     return cv2.GaussianBlur(soft, (0, 0), 2.0) > 0.5
+
+
+class Neighbours:
+    """Nearest-neighbour matching: a place belongs to the thing if the place most like it in the examples does.
+
+    Args:
+        backbone: whose map of the picture is matched, by cosines.
+        scale: pictures are enlarged by it, since maps are coarse.
+    """
+
+    def __init__(self, backbone: VLMBackbone, scale: float) -> None:
+        self.backbone, self.scale = backbone, scale
+
+    def __call__(self, episode: EpisodePictures) -> np.ndarray:
+        """The mask of an episode."""
+        query = self.features(episode.query)
+        best = {True: torch.full(query.shape[1:], -2.0), False: torch.full(query.shape[1:], -2.0)}
+        for picture, mask in episode.examples:
+            features = self.features(picture)
+            share = cv2.resize(mask.astype(np.float32), features.shape[:0:-1], interpolation=cv2.INTER_AREA)
+            inside = torch.from_numpy(share >= min(0.5, share.max()))  # the fullest place of a small thing
+            for side in best:
+                if (inside == side).any():
+                    alike = torch.einsum("dhw,dn->hwn", query, features[:, inside == side]).amax(dim=2)
+                    best[side] = best[side].maximum(alike)
+        surer = (best[True] - best[False]).numpy()
+        return cv2.resize(surer, episode.truth.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0
+
+    @torch.no_grad()
+    def features(self, picture: np.ndarray) -> torch.Tensor:
+        """(H, W, 3) uint8 -> (D, h, w) of unit length."""
+        sides = (max(1, round(picture.shape[1] * self.scale)), max(1, round(picture.shape[0] * self.scale)))
+        large = cv2.resize(picture, sides, interpolation=cv2.INTER_LINEAR)
+        pixels = torch.from_numpy(large).to(self.backbone.mean.device).permute(2, 0, 1)[None].float() / 255
+        return self.backbone.forward_dense(pixels)[0].cpu()
 
 
 if __name__ == "__main__":

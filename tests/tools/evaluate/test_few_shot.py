@@ -90,6 +90,39 @@ def test_examples_that_vanish_at_the_networks_size_are_left_out(tool, tmp_path):
     assert both.shape == (400, 400) and np.array_equal(both, alone)
 
 
+def test_neighbours_are_places_alike(tool):
+    """A backbone whose map is the mean colour of blocks of 8 pixels: red is found, and what is like nothing is not."""
+
+    class MeanColours(torch.nn.Module):
+        mean = torch.zeros(1)
+
+        def forward_dense(self, images):
+            return torch.nn.functional.normalize(torch.nn.functional.avg_pool2d(images, 8) - 0.5, dim=1)
+
+    red, green = np.uint8([220, 20, 20]), np.uint8([20, 160, 40])
+    example, query = np.tile(green, (32, 32, 1)), np.tile(green, (32, 48, 1))
+    mask, truth = np.zeros((32, 32), bool), np.zeros((32, 48), bool)
+    mask[8:24, :16], truth[16:, 16:40] = True, True
+    example[mask], query[truth] = red, red
+    for shots in (1, 2):
+        episode = EpisodePictures(0, query, truth, np.ones_like(truth), ((example, mask),) * shots)
+        found = tool["Neighbours"](MeanColours(), 1)(episode)
+        assert (found & truth).sum() / (found | truth).sum() > 0.8
+    nothing = EpisodePictures(0, example, ~mask, ~mask, ((example, np.ones_like(mask)),))
+    assert tool["Neighbours"](MeanColours(), 1)(nothing).all(), "an example without background"
+
+
+def test_baselines_answer_beside_a_model(tool, voc, tmp_path):
+    save_model(seggpt(**SMALL), tmp_path / "model.pth")
+    out = tmp_path / "out.json"
+    options = ["--model", str(tmp_path / "model.pth"), "--baseline", "everything", "neighbours", "--out", str(out)]
+    metrics = tool["main"](arguments(voc, *options))
+    assert metrics["everything/mIoU"] == pytest.approx(100 * 120 / (20 * 28))
+    assert set(metrics) == {f"{who}{what}" for who in ("", "everything/", "neighbours/") for what in ("mIoU", "FB-IoU")}
+    protocol = json.loads(out.read_text())["protocol"]
+    assert protocol["model"] == "model.pth" and protocol["neighbours"] == {"backbone": "sticker-clip", "scale": 2}
+
+
 def test_a_stored_list_is_read_and_checked(tool, voc, tmp_path):
     path = tmp_path / "episodes.json"
     first = tool["main"](arguments(voc, "--baseline", "histogram", "--episodes", str(path)))
@@ -114,7 +147,7 @@ def test_the_sticker_world(tool, real_names_pack, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["pascal-5i"], "either --model or --baseline"),
+        (["pascal-5i"], "give --model, --baseline or both"),
         (["pascal-5i", "--baseline", "everything"], "needs --root"),
         (["coco-20i", "--baseline", "everything", "--ann-file", "a"], "needs --images"),
         (["fss-1000", "--baseline", "everything", "--root", "a"], "needs --lists"),
