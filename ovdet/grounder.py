@@ -161,8 +161,10 @@ class Grounder:
         self.desk.require("box" if candidates is None else "match")
         read = self.read([sentences] if isinstance(sentences, str) else sentences)
         seen = picture if isinstance(picture, LookedAt) else self.look(picture, color=color)
-        boxes_xyxy = None if candidates is None else self._boxes(seen, candidates)
-        answers = self.desk.ground(seen.encoded, read, threshold=threshold, candidates_xyxy=boxes_xyxy)
+        boxes_xyxy, likelihood = self._boxes(seen, candidates)
+        answers = self.desk.ground(
+            seen.encoded, read, threshold=threshold, candidates_xyxy=boxes_xyxy, likelihood=likelihood
+        )
         answers = [replace(answer, source=seen.source) for answer in answers]
         return answers[0] if isinstance(sentences, str) else answers
 
@@ -179,15 +181,15 @@ class Grounder:
         chances: np.ndarray = self.desk.match(seen.encoded, read).numpy()
         return chances
 
-    def _boxes(self, seen: LookedAt, candidates: Candidates) -> np.ndarray:
+    def _boxes(self, seen: LookedAt, candidates: Candidates) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Candidates (R, 4), and how likely each is to hold a thing (R,) if a detector says so."""
         if isinstance(candidates, Detections):
-            return candidates.boxes_xyxy
+            return candidates.boxes_xyxy, None
         if isinstance(candidates, str):
             if candidates != "detect":
                 raise InputError(f'candidates must be "detect", boxes or Detections, got {candidates!r}')
-            boxes_xyxy, _ = self.detector.predictor.propose(seen.image)  # type: ignore[attr-defined]
-            return np.asarray(boxes_xyxy)
-        return np.asarray(candidates)
+            return self.detector.predictor.propose(seen.image)  # type: ignore[attr-defined,no-any-return]
+        return None if candidates is None else np.asarray(candidates), None
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -132,7 +132,7 @@ class BlobGrounder:
             each < (0 if np.ptp(rgb) == 0 else 60) for each, rgb in zip(away, colours.flatten(1).numpy(), strict=True)
         ]
 
-    def ground(self, picture, sentences, *, threshold=None, candidates_xyxy=None) -> list[Grounding]:
+    def ground(self, picture, sentences, *, threshold=None, candidates_xyxy=None, likelihood=None) -> list[Grounding]:
         read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
         least = self.facts.threshold if threshold is None else threshold
         answers = []

@@ -21,6 +21,7 @@ from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
 from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.model import JointSpace, XVLMModel
+from ovdet.xvlm.small import SmallXVLM
 from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
 from ovdet.xvlm.weights import WANTED_BY, XVLMFacts, load_model, save_model
 
@@ -216,18 +217,20 @@ class XVLMGrounder:
         *,
         threshold: float | None = None,
         candidates_xyxy: np.ndarray | None = None,
+        likelihood: np.ndarray | None = None,
     ) -> list[Grounding]:
         """Answer sentences.
 
         Without candidates the box head draws one box for each sentence, and the matching head says how sure it is
-        that the sentence is true of the picture. With candidates every one of them is matched with the sentence, and
-        all that reach the threshold are given, best first.
+        that the sentence is true of the picture. With candidates every one of them is scored by `score_candidates`,
+        and all that reach the threshold are given, best first.
 
         Args:
             picture: of `encode`.
             sentences: K texts, or what `read` made of them.
             threshold: confidence below which a sentence counts as absent; None is the checkpoint's own.
             candidates_xyxy: (R, 4) pixels of the original picture.
+            likelihood: (R,) that a candidate holds a thing, as a detector has it; None takes all for equal.
 
         Raises:
             InputError: candidates that are no boxes, a sentence without a word.
@@ -241,7 +244,7 @@ class XVLMGrounder:
         if candidates_xyxy is None:
             return self._draw_boxes(picture, read, least)
         boxes = self._checked(candidates_xyxy)
-        scores = self.match_regions(picture, read, boxes).numpy()  # (K, R)
+        scores = self.score_candidates(picture, read, boxes, likelihood).numpy()  # (K, R)
         answers = []
         for text, row in zip(read.texts, scores, strict=True):
             order = np.argsort(-row, kind="stable")
@@ -249,6 +252,33 @@ class XVLMGrounder:
             best = float(row.max()) if len(row) else 0.0
             answers.append(Grounding(text, boxes[kept], row[kept], picture.size_hw, best, model=self.name))
         return answers
+
+    @torch.inference_mode()
+    def score_candidates(
+        self,
+        picture: EncodedPicture,
+        sentences: EncodedSentences,
+        boxes_xyxy: np.ndarray,
+        likelihood: np.ndarray | None = None,
+    ) -> Tensor:
+        """How sure the model is that each of K sentences means each of R boxes of a picture, (K, R) on the CPU.
+
+        A published model is asked of each box apart: `match_regions`. The small one compares boxes with each other
+        (`SmallXVLM.choose`): the best has the chance that the sentence is true of the picture, others so much less as
+        they compare worse.
+        """
+        model = self.model
+        if not isinstance(model, SmallXVLM) or not len(boxes_xyxy):
+            return self.match_regions(picture, sentences, boxes_xyxy)
+        height, width = picture.size_hw
+        boxes_norm = torch.from_numpy(boxes_xyxy / np.array([width, height, width, height], np.float32)).to(self.device)
+        things = None if likelihood is None else torch.as_tensor(likelihood, device=self.device)
+        compared = [
+            model.choose(states, mask, picture.encoded, boxes_norm, things).float().cpu()
+            for states, mask in zip(sentences.states.split(BLOCK), sentences.mask.split(BLOCK), strict=True)
+        ]
+        logits = torch.cat(compared)  # (K, R)
+        return self.match(picture, sentences)[:, None] * (logits - logits.amax(1, keepdim=True)).exp()
 
     @torch.inference_mode()
     def match_regions(self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray) -> Tensor:

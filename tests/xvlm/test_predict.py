@@ -94,6 +94,27 @@ def test_candidates_are_each_matched_with_the_sentence(grounder, model, tokens):
     assert none.absent and none.confidence == 0
 
 
+def test_a_small_model_compares_candidates_with_each_other():
+    torch.manual_seed(0)
+    model = xvlm_small(64, 32, 1, 1)
+    grounder = XVLMGrounder(model, TowerTokens(), XVLMFacts("xvlm_small", model.recipe["arguments"]))
+    boxes = np.array([[0, 0, 20, 20], [10, 5, 60, 40], [30, 10, 50, 35]], np.float32)
+    encoded, read = grounder.encode(picture()), grounder.read(SENTENCES)
+    likely = np.array([0.9, 0.1, 0.5], np.float32)
+    scores = grounder.score_candidates(encoded, read, boxes, likely)
+    with torch.no_grad():
+        norm = torch.from_numpy(boxes / [60, 40, 60, 40]).float()
+        logits = model.choose(read.states, read.mask, encoded.encoded, norm, torch.from_numpy(likely))
+    np.testing.assert_allclose(scores.amax(1), grounder.match(encoded, SENTENCES), atol=1e-6)
+    shares = scores / scores.sum(1, keepdim=True)
+    np.testing.assert_allclose(shares, logits.softmax(1), atol=1e-5)
+    answers = grounder.ground(encoded, SENTENCES, candidates_xyxy=boxes, likelihood=likely, threshold=0.0)
+    for answer, row in zip(answers, scores, strict=True):
+        np.testing.assert_array_equal(answer.box_xyxy, boxes[int(row.argmax())])
+        assert answer.confidence == pytest.approx(float(row.max()), abs=1e-6) and len(answer) == 3
+    assert grounder.ground(encoded, SENTENCES, candidates_xyxy=np.zeros((0, 4)))[0].absent
+
+
 def test_what_falls_below_the_threshold_is_absent(model, tokens, vocabulary):
     grounder = desk(model, tokens, vocabulary, threshold=1.0)
     encoded = grounder.encode(picture())
