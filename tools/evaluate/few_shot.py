@@ -53,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--episodes", type=Path, metavar="FILE.json", help="list to write, or to read if it is there")
     parser.add_argument("--crowds", choices=("include", "ignore"), default="include", help="COCO's crowds")
     parser.add_argument("--split", default="75-25", help="stickers: of the names")
+    streams = ("evaluation", "validation")
+    parser.add_argument("--stream", choices=streams, default="evaluation", help="stickers: validation is for choices")
     parser.add_argument("--side", choices=("base", "novel", "all"), default="novel", help="stickers: names asked for")
     parser.add_argument("--styles", help="stickers: artist, such as twemoji (default: those of training)")
     parser.add_argument("--world-side", type=int, default=160, help="stickers: side of scenes in pixels (default: 160)")
@@ -146,17 +148,17 @@ def check_stored(args: argparse.Namespace, found: EpisodeList) -> None:
 
 
 def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, str], dict[str, Any]]:
-    """Episodes of the sticker world, in scenes that training never draws."""
+    """Episodes of the sticker world, in scenes that training never draws, from a stream of their own."""
     size = dict(side=args.world_side, objects=args.objects, long_side=args.long_side)
-    world = sticker_world(args.split, "evaluation", args.styles, **size)
-    episodes = StickerEpisodes(world, args.count or 1000, args.shots, args.seed, side=args.side)
+    world = sticker_world(args.split, args.stream, args.styles, **size)
+    episodes = StickerEpisodes(world, args.count or 1000, args.shots, args.seed, stream=args.stream, side=args.side)
     names = {int(label): world.vocabulary.names[label] for label in episodes.labels}
     stamp = {
         "data": "stickers",
         "split": args.split,
         "names": args.side,
         "styles": list(world.styles),
-        "stream": "evaluation",
+        "stream": args.stream,
         "size_hw": list(world.config.size_hw),
         "objects": list(world.config.objects),
         "long_side": list(world.config.long_side),
