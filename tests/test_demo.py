@@ -1,3 +1,4 @@
+import json
 import runpy
 import sys
 from itertools import pairwise
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ovdet.cli.sentences import read_queries
 from ovdet.media import VideoReader, read_picture
 from ovdet.results import Detections
 
@@ -91,6 +93,17 @@ def test_rocket_rises():
     tops = [int(np.argmax(frame[:180, columns].max(axis=(1, 2)) > 150)) for frame in frames]
     assert all(later <= earlier + 1 for earlier, later in pairwise(tops))
     assert tops[0] - tops[-1] > 50
+
+
+def test_every_question_about_the_scenes_has_its_answer_among_what_they_show():
+    shown = json.loads((DEMO / "stickers/expected.json").read_text())
+    rows = [json.loads(line) for line in (DEMO / "stickers/questions.jsonl").read_text().splitlines()]
+    for row, (source, expression) in zip(rows, read_queries(DEMO / "stickers/questions.jsonl"), strict=True):
+        assert (source, expression) == (row["source"], row["expression"]) and (ROOT / source).is_file()
+        names = [thing["name"] for thing in shown[Path(source).name]]
+        assert row["answer"] in names if row["answer"] else all(name not in expression for name in names)
+    asked = {(Path(row["source"]).name, row["answer"]) for row in rows}
+    assert {(name, thing["name"]) for name, things in shown.items() for thing in things} <= asked
 
 
 def test_image_demo_draws_the_default_picture(monkeypatch, predictor, tmp_path, capsys):
