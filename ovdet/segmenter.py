@@ -39,8 +39,8 @@ class Segmenter:
         >>> result.names, result.scores, result.masks
 
     Args:
-        model: "stickers" (for drawings, stickers and clip art; not photographs), the path of a trained or converted
-            checkpoint (.pth, or compact .safetensors), or a desk of `ovdet.seggpt`.
+        model: "stickers" (for drawings, stickers and clip art; not photographs), the path of a file of
+            tools/convert/seggpt.py (.pth, or compact .safetensors), or a desk of `ovdet.seggpt`.
         device: as torch names it, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
         detector: turns boxes into masks: a `Detector`, or what makes one; None is "stickers" for the segmenter of
             that name, else the default detector.

@@ -136,7 +136,7 @@ class SegGPTSegmenter:
         batch_size: int = 1,
         precision: Precision = "fp32",
     ) -> SegGPTSegmenter:
-        """Read a checkpoint of training or of tools/convert/seggpt.py; nothing in the file is run.
+        """Read a file of tools/convert/seggpt.py, or of `save`; nothing in it is run.
 
         Raises:
             InputError: the file cannot be used.

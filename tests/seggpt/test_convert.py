@@ -93,3 +93,24 @@ def test_mistakes_are_one_sentence_and_code_2(main, authors_file, tmp_path, caps
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_a_training_s_checkpoint_becomes_a_model(main, tiny_model, tmp_path, capsys):
+    config = tmp_path / "own.py"
+    sizes = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(tiny_model.config).items()}
+    config.write_text(
+        "from ovdet.engine.contrastive import TowerTraining\n"
+        "from ovdet.seggpt.build import seggpt\nfrom ovdet.seggpt.training import seggpt_training\n"
+        f"task = dict(type=seggpt_training, size=seggpt, threshold=0.4, trunk='long gone', **{sizes!r})\n"
+        "model = dict(type=TowerTraining, task=task)\n"
+    )
+    state = {f"task.model.{name}": value for name, value in tiny_model.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "iter_9.pth")
+    assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), "--trained-by", str(config)]) == 0
+    assert "threshold 0.40" in capsys.readouterr().out
+    model, facts = load_model(tmp_path / "own.pth")
+    assert facts.threshold == 0.4
+    assert all(torch.equal(value, tiny_model.state_dict()[name]) for name, value in model.state_dict().items())
+    config.write_text("model = dict(type='torch.nn.Identity')\n")
+    assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), "--trained-by", str(config)]) == 2
+    assert "trains no SegGPT" in capsys.readouterr().err

@@ -1,8 +1,9 @@
-"""Turn published SegGPT weights into ones that ovdet loads, and back.
+"""Turn published SegGPT weights, and those of a training here, into ones that ovdet loads; and back.
 
 python tools/convert/seggpt.py seggpt_vit_large.pth seggpt.pth
 python tools/convert/seggpt.py seggpt-vit-large/ seggpt.pth                      (a Hugging Face folder)
 python tools/convert/seggpt.py seggpt.pth out/ --to transformers                 (or --to official OUT.pth)
+python tools/convert/seggpt.py iter_1500.pth own.safetensors --trained-by configs/seggpt/stickers_small.py
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovdet.compat import load_checkpoint_file
+from ovdet.engine.config import load_config
 from ovdet.errors import InputError
 from ovdet.files import replacing, write_whole
 from ovdet.seggpt.build import seggpt
@@ -33,6 +35,7 @@ from ovdet.seggpt.layouts import (
     to_published,
 )
 from ovdet.seggpt.model import SegGPTModel
+from ovdet.seggpt.training import export_trained, seggpt_training
 from ovdet.seggpt.weights import load_model, save_model
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -68,9 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--painter", action="store_true", help="take Painter's weights, to train from")
     parser.add_argument("--merge-block", type=int, help="of an authors' file of another size than the published (2)")
     parser.add_argument("--taps", type=int, nargs="+", help="likewise (evenly spaced, the last block last)")
+    parser.add_argument("--trained-by", type=Path, metavar="CONFIG", help="of a checkpoint of tools/train.py")
     chosen = parser.parse_args(arguments)
     try:
-        print(export(chosen) if chosen.to else convert(chosen))
+        if chosen.trained_by:
+            print(take(chosen))
+        else:
+            print(export(chosen) if chosen.to else convert(chosen))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -103,6 +110,19 @@ def convert(chosen: argparse.Namespace) -> str:
         f"{chosen.target}: {len(published)} weights of the {layout_of(published)} layout, {count:,} numbers, pictures "
         f"of {config.picture_hw[1]}x{config.picture_hw[0]}, {config.depth} blocks{kinds}"
     )
+
+
+def take(chosen: argparse.Namespace) -> str:
+    """Take the model out of a checkpoint of training; returns the summary line."""
+    config = load_config(str(chosen.trained_by))
+    task = dict(config.model.get("task", {}))
+    if "size" not in task:
+        raise InputError(f"{chosen.trained_by} trains no SegGPT: its model has no task with a size")
+    starts = ("type", "init", "mae", "trunk", "matching")  # what the training started from plays no part any more
+    training = seggpt_training(**{name: value for name, value in task.items() if name not in starts})
+    export_trained(chosen.source, training.model, chosen.target, training.threshold)
+    count = sum(value.numel() for value in training.model.parameters())
+    return f"{chosen.target}: {count:,} numbers, threshold {training.threshold:.2f}"
 
 
 def export(chosen: argparse.Namespace) -> str:
