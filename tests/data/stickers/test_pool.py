@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from ovdet.data.stickers.pool import PooledCanvases, pooled_canvases
+from ovdet.errors import InputError
+
+WORLD = dict(split="48-17", side=96, objects=(1, 2), long_side=(40, 70))
+
+
+@pytest.fixture
+def pool(real_names_pack, monkeypatch):
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.delenv("OVDET_GROUNDS", raising=False)
+    return pooled_canvases(WORLD, size=48, patch=16, of_name=4, same_drawing=[1.0, 0.0, 10, 10], white_share=0.5)
+
+
+def test_samples_are_canvases_of_the_pool(pool):
+    assert len(pool.images) == 4 * len(pool.labels)
+    sizes = set()
+    for number in range(30):
+        sample = pool[number]
+        assert sample["image"].shape == sample["painting"].shape == (3, 96, 48)
+        assert sample["masked"].tolist() == [[False] * 3] * 3 + [[True] * 3] * 3 and sample["valid"].all()
+        first, second = sample["pictures"].tolist()
+        assert first != second, "two scenes"
+        for half, place in ((slice(48), first), (slice(48, None), second)):
+            assert np.array_equal(sample["image"][:, half].numpy(), pool.images[place])
+            inside = sample["painting"][:, half].bool().any(dim=0).numpy()
+            keys = np.unique(pool.keys[place][inside])
+            assert len(keys) == 1 and keys[0] in pool.labels, "one name, a base one, in both halves"
+            assert np.array_equal(inside, pool.keys[place] == keys[0])
+        sizes.add(len(np.unique(sample["painting"].flatten(1).numpy(), axis=1).T))
+    assert sizes == {2}, "black and one colour"
+
+
+def test_the_same_drawing_comes_first(pool):
+    """Samples below the ramp are of the first two scenes of a name, later ones of anybody's."""
+    first = [pool[number]["pictures"].numpy() for number in range(10)]
+    assert all((pair % 4 < 2).all() and len(set(pair // 4)) == 1 for pair in first)
+    later = [pool[number]["pictures"].numpy() for number in range(10, 60)]
+    assert not all((pair % 4 < 2).all() for pair in later)
+
+
+def test_samples_are_a_function_of_seed_and_number(pool):
+    again = pool[7]
+    assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(again[key])) for key, value in pool[7].items())
+    with pytest.raises(IndexError, match="sample 1000000 of 1000000"):
+        pool[1_000_000]
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"of_name": 3}, "at least 4"), ({"size": 50}, "multiple of 16")])
+def test_contradictions_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        PooledCanvases(None, **{"size": 48, "patch": 16, **changes})
