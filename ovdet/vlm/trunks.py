@@ -45,7 +45,7 @@ def trunk_weights(origin: str) -> dict[str, Tensor]:
     prefixes = [name.removesuffix(first) for name in state if name.endswith(f"{marker}{first}")]
     if len(prefixes) != 1:
         raise InputError(f"{origin} holds {len(prefixes)} compact trunks, expected one")
-    weights = {name: state.get(f"{prefixes[0]}{name}") for name in wanted}
+    weights: dict[str, Any] = {name: state.get(f"{prefixes[0]}{name}") for name in wanted}
     wrong = [name for name, value in weights.items() if value is None or value.shape != wanted[name].shape]
     if wrong:
         raise InputError(f"{origin}: {prefixes[0]}{wrong[0]} is missing or of another size")
