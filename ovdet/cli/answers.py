@@ -31,6 +31,8 @@ class AnswerLog:
 
     def __init__(self, path: Path, stamp: Mapping[str, Any], names: tuple[str, ...], *, resume: bool) -> None:
         self.path, self.names = path, names
+        self.is_whole = False
+        """Set it when every frame has been answered."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("rb+" if resume and path.is_file() else "wb+")

@@ -78,7 +78,7 @@ class SegmentJob(Job):
         self._soft: dict[int, tuple[tuple[str, ...], SoftMaps]] = {}  # id of the image -> names, and their maps
 
     def run(self, formats: Sequence[str]) -> int:
-        """As `Job.run`; what a resumed run would need is removed once all is done."""
+        """As `Job.run`; what a resumed run would need of a video is removed once all sources had their turn."""
         try:
             code = super().run(formats)
         finally:
@@ -86,7 +86,8 @@ class SegmentJob(Job):
                 log.close()
         if not self.stop.is_set():
             for log in self._logs:
-                log.path.unlink(missing_ok=True)
+                if log.is_whole:
+                    log.path.unlink(missing_ok=True)
         return code
 
     def answer_frames(self, items: Iterator[Item]) -> Iterator[tuple[Item, Detections]]:
@@ -107,6 +108,8 @@ class SegmentJob(Job):
             except Exception as error:
                 raise error if isinstance(error, OvdetError) else fault_of(item, error) from error
             yield item, replace(found, source=str(item.source))
+        if log is not None:
+            log.is_whole = not self.stop.is_set()
 
     def _follower(self) -> ClipFollower:
         options = self.options

@@ -271,6 +271,23 @@ def test_ctrl_c_keeps_what_a_later_run_needs(run_ovdet, clip, colour_desk, monke
     assert len(run_ovdet(*arguments, "--resume").records) == 10 and not Path("outputs/clip.answers.jsonl").exists()
 
 
+def test_a_clip_on_which_the_model_fails_can_be_gone_on_with(run_ovdet, clip, target, scene, colour_desk, monkeypatch):
+    look, looked = colour_desk.look, []
+
+    def fail(*arguments, **options):
+        looked.append(1)
+        if len(looked) == 3:
+            raise RuntimeError("kernel exploded")
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(colour_desk, "look", fail)
+    arguments = ("segment", clip, target, "--example", "cherry=example.png", "binary.png", "--json")
+    outcome = run_ovdet(*arguments)
+    assert outcome.code == 1 and "clip.mp4 frame 2: the model failed" in outcome.err and len(outcome.records) == 3
+    assert Path("outputs/clip.answers.jsonl").exists() and not Path("outputs/clip.mp4").exists()
+    assert len(run_ovdet(*arguments, "--resume").records) == 11 and not Path("outputs/clip.answers.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
