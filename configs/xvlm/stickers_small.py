@@ -45,7 +45,7 @@ test_dataloader = dict(
     collate_fn=dict(type=collate_texts),
     num_workers=0,
     sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(type=sticker_expressions, split="75-25", length=1000, max_texts=5),
+    dataset=dict(type=sticker_expressions, split="75-25", length=1010, max_texts=5),
 )
 val_evaluator = dict(type=GroundingMetric, prefix="stickers")
 test_evaluator = val_evaluator
@@ -63,6 +63,7 @@ param_scheduler = [
     dict(type=LinearLR, start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
     dict(type=CosineAnnealingLR, by_epoch=False, begin=warm_up, end=steps, T_max=steps - warm_up, eta_min=5e-6),
 ]
+test_cfg.update(fp16=True)
 train_cfg.update(max_iters=steps, val_interval=500)
 default_hooks.logger.update(interval=25)
 default_hooks.checkpoint.update(interval=100, max_keep_ckpts=2)

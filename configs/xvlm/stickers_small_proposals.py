@@ -1,6 +1,6 @@
 """The small X-VLM of stickers_small.py, which chooses among boxes of the sticker detector instead of drawing its own.
 
-python tools/data/sticker_proposals.py --out data/sticker_proposals.npz
+python tools/data/sticker_proposals.py --scenes 1010 --out data/sticker_proposals.npz
 python tools/test.py configs/xvlm/stickers_small_proposals.py ovdet/xvlm/stickers.safetensors --out results.json
 OVDET_STICKERS must name the sprite pack (docs/stickers.md). For a held-out style give --styles twemoji to the first
 and --cfg-options test_dataloader.dataset.styles=twemoji to the second.

@@ -15,6 +15,7 @@ from ovdet.errors import InputError
 from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
 from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.build import xvlm_small
+from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.losses import HardNegatives, box_losses, contrastive_loss, hard_negatives, matching_loss
 from ovdet.xvlm.small import SmallXVLM, TowerTokens
 from ovdet.xvlm.text import SharedTokens
@@ -95,27 +96,24 @@ class SmallTraining(XVLMTraining):
         logs = pointer.logits(fused, whole).log_softmax(1).masked_fill(~inside, -torch.inf).logsumexp(1)  # (N,)
         return {"loss_box": distance, "loss_giou": overlap, "loss_point": -logs[~is_image].mean()}
 
-    @torch.no_grad()
-    def predict(self, images: Tensor, texts: Sequence[str], image_index: Tensor, **batch: Any) -> list[dict[str, Any]]:
+    def _answer(
+        self, encoded: EncodedImages, states: Tensor, mask: Tensor, index: Tensor, batch: Batch
+    ) -> list[dict[str, Any]]:
         """As of any training; of pictures with candidates ("candidates_xyxy") the answer is the one that fits best."""
-        found = super().predict(images, texts, image_index, **batch)
-        if "candidates_xyxy" not in batch:
-            return found
-        model, device = self.model, self._device()
-        encoded = model.encode_images(self.prepare(images))
-        ids, mask = (each.to(device) for each in self.tokens(texts))
-        states = model.encode_text(ids, mask)
-        for place, (boxes_xyxy, likelihood) in enumerate(
-            zip(batch["candidates_xyxy"], batch["candidate_scores"], strict=True)
-        ):
-            rows = (image_index == place).nonzero()[:, 0]
+        found = super()._answer(encoded, states, mask, index, batch)
+        for place, boxes_xyxy in enumerate(batch.get("candidates_xyxy", ())):
+            rows = (index == place).nonzero()[:, 0]
             if not len(rows) or not len(boxes_xyxy):
                 continue
             sides = torch.as_tensor(batch["size_hw"])[place].flip(0).repeat(2)  # W H W H
+            shares, likelihood = (
+                (boxes_xyxy / sides).to(index.device),
+                batch["candidate_scores"][place].to(index.device),
+            )
             own = encoded.rows(slice(place, place + 1))
-            logits = model.choose(states[rows], mask[rows], own, (boxes_xyxy / sides).to(device), likelihood.to(device))
-            for row, best in zip(rows.tolist(), logits.argmax(1).tolist(), strict=True):
-                found[row]["box_xyxy"] = boxes_xyxy[best]
+            best = self.model.choose(states[rows], mask[rows], own, shares, likelihood).argmax(1)
+            for row, chosen in zip(rows.tolist(), best.tolist(), strict=True):
+                found[row]["box_xyxy"] = boxes_xyxy[chosen]
         return found
 
     def _ask(self, asked: Sequence[Asked], states: Tensor, mask: Tensor) -> list[Tensor]:

@@ -194,11 +194,18 @@ class XVLMTraining(nn.Module):
             N dicts: box_cxcywh_norm (4,), shares of the square; score, the chance that picture and text match, where
             the model has a matching head; and box_xyxy, pixels of the original picture, where the batch says size_hw.
         """
-        model, index = self.model, image_index.to(self._device())
+        index = image_index.to(self._device())
         ids, mask = (each.to(index.device) for each in self.tokens(texts))
-        tokens = SharedTokens(model.encode_images(self.prepare(images)).tokens, index)
-        fused = model.first(model.encode_text(ids, mask), mask, tokens)
-        found: list[dict[str, Any]] = [{} for _ in texts]
+        encoded = self.model.encode_images(self.prepare(images))
+        return self._answer(encoded, self.model.encode_text(ids, mask), mask, index, batch)
+
+    def _answer(
+        self, encoded: EncodedImages, states: Tensor, mask: Tensor, index: Tensor, batch: Batch
+    ) -> list[dict[str, Any]]:
+        """What `predict` gives, of pictures and sentences that are encoded."""
+        model = self.model
+        fused = model.first(states, mask, SharedTokens(encoded.tokens, index))
+        found: list[dict[str, Any]] = [{} for _ in states]
         if model.match_head is not None:
             for one, score in zip(found, model.match_logits(fused).softmax(1)[:, 1].tolist(), strict=True):
                 one["score"] = score
@@ -207,7 +214,7 @@ class XVLMTraining(nn.Module):
             for one, box in zip(found, boxes, strict=True):
                 one["box_cxcywh_norm"] = box
             if "size_hw" in batch:
-                sides = torch.as_tensor(batch["size_hw"])[image_index.cpu()].flip(1).repeat(1, 2)  # (N, 4) of W H W H
+                sides = torch.as_tensor(batch["size_hw"])[index.cpu()].flip(1).repeat(1, 2)  # (N, 4) of W H W H
                 for one, box in zip(found, box_convert(boxes, "cxcywh", "xyxy") * sides, strict=True):
                     one["box_xyxy"] = box
         return found

@@ -1,6 +1,7 @@
 """Propose boxes in sticker scenes, for sentences to choose from: python tools/data/sticker_proposals.py --out FILE.npz.
 
-OVDET_STICKERS must name the sprite pack (docs/stickers.md). configs/xvlm/stickers_small_proposals.py reads the file.
+In half precision, on a CPU. OVDET_STICKERS must name the sprite pack (docs/stickers.md).
+configs/xvlm/stickers_small_proposals.py reads the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ovdet.data.stickers.dataset import StickerScenes
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     boxes, checks = [], []
     for index in tqdm(range(args.scenes), unit="scene", disable=None):
         image = scenes.scene(index).image
-        boxes_xyxy, likelihood = predictor.propose(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            boxes_xyxy, likelihood = predictor.propose(image)
         boxes.append(np.column_stack([boxes_xyxy, likelihood]))
         checks.append(scene_check(image))
     SceneProposals.write(args.out, boxes, checks)
