@@ -94,19 +94,23 @@ class Retriever:
                     on_problem(error)
         return Gallery(tuple(paths), np.stack(vectors) if vectors else np.zeros((0, desk.embed_dim), np.float32))
 
-    def rank_pictures(self, gallery: Gallery, sentences: Sequence[str], *, rerank: int = RERANKED) -> list[list[Hit]]:
+    def rank_pictures(
+        self, gallery: Gallery, sentences: Sequence[str] | EncodedSentences, *, rerank: int = RERANKED
+    ) -> list[list[Hit]]:
         """For each sentence all pictures, best first.
 
         Args:
             gallery: of `gallery`; places of hits are those in its paths.
-            sentences: K of them.
+            sentences: K of them, or what `Grounder.read` gave.
             rerank: how many of a ranking go through the second stage; 0 leaves it out.
         """
         read = self.grounder.read(sentences)
         similarity = self.grounder.desk.sentence_vectors(read).numpy() @ gallery.vectors.T  # (K, N)
         return _rankings(similarity, self._chances(gallery, read, best_of_rows(similarity, rerank).T).T)
 
-    def rank_sentences(self, gallery: Gallery, sentences: Sequence[str], *, rerank: int = RERANKED) -> list[list[Hit]]:
+    def rank_sentences(
+        self, gallery: Gallery, sentences: Sequence[str] | EncodedSentences, *, rerank: int = RERANKED
+    ) -> list[list[Hit]]:
         """For each picture all sentences, best first; as `rank_pictures`, but places of hits are those of sentences."""
         read = self.grounder.read(sentences)
         similarity = gallery.vectors @ self.grounder.desk.sentence_vectors(read).numpy().T  # (N, K)

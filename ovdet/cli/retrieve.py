@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, stdout: TextIO) -> int:
     grounder = load(options)
     if options.rerank:
         grounder.desk.require("match")
-    grounder.read(asked.sentences)  # found wrong before the pictures are looked at
+    read = grounder.read(asked.sentences)
     index = options.index or cache_dir() / "pictures" / f"{grounder.desk.fingerprint[:16]}.sqlite"
     retriever = Retriever(grounder, index)
     with gentle_interrupt("stopping; what was looked at stays in the index; Ctrl-C again stops at once") as stop:
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace, stdout: TextIO) -> int:
             say_error(str(error), error)
         if not stop.is_set() and gallery.paths:
             rank = retriever.rank_pictures if options.rank == "pictures" else retriever.rank_sentences
-            rankings = rank(gallery, asked.sentences, rerank=options.rerank)
+            rankings = rank(gallery, read, rerank=options.rerank)
             _tell(gallery, asked.sentences, rankings, options, grounder.name, stdout)
     return stop.code or (BAD_INPUT if bad else code)
 
