@@ -19,6 +19,8 @@ from ovdet.errors import InputError
 from ovdet.files import writable_folder
 from ovdet.layers.compact import is_compact, read_compact
 
+TRAINED = "task.model."
+"""Where trainings of sentences keep their model."""
 SHOW_HOOK = "ovdet.engine.hooks.ShowHook"  # by name: mmengine dumps the config as text
 
 
@@ -86,6 +88,7 @@ def load_weights(model: Any, weights: Mapping[str, Any], source: str) -> None:
         InputError: a name or a shape differs; the first is told.
     """
     mine = model.state_dict()
+    weights = _of_desk(weights, mine)
     for name, told in (
         *((key, "lacks") for key in mine if key not in weights),
         *((key, "has, but the config's model does not have,") for key in weights if key not in mine),
@@ -97,6 +100,13 @@ def load_weights(model: Any, weights: Mapping[str, Any], source: str) -> None:
                 f"{source}: {name} is {tuple(weights[name].shape)}, but the config's model has {tuple(value.shape)}"
             )
     model.load_state_dict(weights, strict=True)
+
+
+def _of_desk(weights: Mapping[str, Any], mine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Weights of a model alone, as desks keep them, under the names of the training around it; else unchanged."""
+    prefixed = {f"{TRAINED}{name}": value for name, value in weights.items()}
+    extra = {name: value for name, value in mine.items() if name.endswith("_extra_state")}
+    return {**prefixed, **extra} if prefixed.keys() == mine.keys() - extra.keys() else weights
 
 
 def main(argv: Sequence[str] | None = None) -> None:

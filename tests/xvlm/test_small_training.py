@@ -8,6 +8,7 @@ from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 from ovdet.engine.amp import CpuAmpOptimWrapper
 from ovdet.engine.config import load_config
 from ovdet.engine.sentences import SentenceTraining
+from ovdet.engine.test import load_weights
 from ovdet.errors import InputError
 from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.predict import XVLMGrounder
@@ -53,6 +54,17 @@ def test_the_config_of_the_small_one_names_what_there_is():
     config = load_config(CONFIG)
     assert config.model.task.type is not None and config.train_cfg.max_iters > 1000
     assert config.default_hooks.checkpoint.max_keep_ckpts >= 2
+
+
+def test_a_desks_own_file_can_be_tested_by_the_config():
+    model = SentenceTraining(dict(type=small_training, **TINY))
+    weights = {name: torch.randn_like(value) if value.is_floating_point() else value
+               for name, value in model.task.model.state_dict().items()}  # fmt: skip
+    load_weights(model, weights, "some file")
+    assert all(torch.equal(value, weights[name]) for name, value in model.task.model.state_dict().items())
+    weights.popitem()
+    with pytest.raises(InputError, match="some file lacks"):
+        load_weights(model, weights, "some file")
 
 
 def test_it_starts_with_what_a_teacher_knows():
