@@ -75,7 +75,8 @@ TINY = (
     "test_dataloader.dataset.length=3",
     "default_hooks.checkpoint.interval=2",
     "model.task.side=48",
-    "train_dataloader.dataset.view.size=48",
+    "train_dataloader.dataset.size=48",
+    "train_dataloader.dataset.of_name=4",
     "val_dataloader.dataset.size=48",
     "test_dataloader.dataset.size=48",
 )

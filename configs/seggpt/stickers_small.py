@@ -1,8 +1,9 @@
 """A small SegGPT of the sticker world on a CPU.   python tools/train.py configs/seggpt/stickers_small.py
-OVDET_STICKERS must name the sprite pack (docs/stickers.md). Here: not trained yet.
+OVDET_STICKERS must name the sprite pack (docs/stickers.md). Here: 24,000 canvases, about 20 minutes of a core; mIoU of
+one-shot validation episodes, 80 of each, at the best threshold of eight: 0.485 base, 0.445 novel.
 
-Pairs that share the drawing first, then the artist, then anybody's: a trial without that schedule stayed below "mark
-everything". Validation is on base names; test on novel ones, in scenes that training never draws.
+Pairs that share the drawing first, then anybody's, out of a pool of scenes; docs/seggpt.md says what differs from the
+paper. Validation is on base names; test on novel ones, in scenes that training never draws.
 """
 
 from mmengine.config import read_base
