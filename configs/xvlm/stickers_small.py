@@ -4,8 +4,8 @@ OVDET_STICKERS must name the sprite pack (docs/stickers.md). Ablations, with --c
 model.task.losses=contrast,match; without regions (image-level only), train_dataloader.dataset.grains=caption; short,
 train_cfg.max_iters=240 param_scheduler.0.end=40 param_scheduler.1.begin=40 param_scheduler.1.end=240
 param_scheduler.1.T_max=200. A step takes about 1.7 s of a core.
-Here: 2026-11-22 (docs/results.md), own boxes at IoU 0.5: names 51.6 base, 48.9 novel; relations 31.9. The shipped weights
-were trained in stretches of 300, 700 and 330 steps, the last with a falling rate.
+Here: 2026-11-22 (docs/results.md), own boxes at IoU 0.5: names 51.6 base, 48.9 novel; relations 31.9 base. The weights
+that are shipped were trained in stretches of 300, 700 and 330 steps, the last with a falling rate.
 """
 
 from mmengine.config import read_base
