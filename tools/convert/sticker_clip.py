@@ -1,6 +1,6 @@
 """Turn a training checkpoint of the sticker world's teacher into the small file that the package ships.
 
-python tools/convert/sticker_clip.py work_dirs/sticker_clip/iter_15000.pth sticker_clip.safetensors
+python tools/convert/sticker_clip.py work_dirs/sticker_clip_scenes/iter_3000.pth sticker_clip.safetensors
 """
 
 from __future__ import annotations

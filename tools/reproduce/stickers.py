@@ -67,6 +67,7 @@ def stages(root: Path) -> list[Stage]:
             ("tools/convert/sticker_clip.py", f"{root}/teacher/last.pth", teacher, "--pack", f"{root}/pack"),
             ("teacher",),
         ),
+        *_later_teachers(root, world),
     ]
     for split in SPLITS:
         trunk = f"trunk-{split}"
@@ -78,9 +79,26 @@ def stages(root: Path) -> list[Stage]:
     made.append(_training("shipped", shipped, root, needs, world, options=start))
     for name in ("shipped", "shipped_crops"):
         config = "vild/stickers_shipped" if name == "shipped" else "vild/stickers_shipped_crops"
-        made += [_test(root, name, config, "shipped", style, world) for style in STYLES]
+        tower, extra = ("teacher", ()) if name == "shipped" else ("teacher-shipped", ("teacher-shipped-file",))
+        made += [_test(root, name, config, "shipped", style, world, tower, extra) for style in STYLES]
     made.append(Stage("table", ("tools/reproduce/sticker_table.py", str(root)), tuple(stage.name for stage in made)))
     return made
+
+
+def _later_teachers(root: Path, world: dict[str, str]) -> list[Stage]:
+    """Two stages more for the crops of what is shipped; the detectors of the comparison have the first."""
+    first, restyled = f"{root}/teacher/last.pth", "teacher-restyled"
+    starts = (f"model.task.start={root}/{restyled}/last.pth", f"model.task.fixed_texts={first}")
+    final = f"{root}/teacher-shipped.safetensors"
+    return [
+        _training(restyled, "vlm/sticker_clip_restyled", root, ("teacher",), world, options=(f"load_from={first}",)),
+        _training("teacher-scenes", "vlm/sticker_clip_scenes", root, ("grounds", restyled), world, options=starts),
+        Stage(
+            "teacher-shipped-file",
+            ("tools/convert/sticker_clip.py", f"{root}/teacher-scenes/last.pth", final, "--pack", f"{root}/pack"),
+            ("teacher-scenes",),
+        ),
+    ]
 
 
 def _detectors(root: Path, split: str, seed: int, world: dict[str, str], needs: tuple[str, ...]) -> Iterator[Stage]:
@@ -122,13 +140,23 @@ def _training(
     return Stage(name, (*command, *(("--cfg-options", *options) if options else ())), needs, environment)
 
 
-def _test(root: Path, name: str, config: str, weights: str, style: str, world: dict[str, str]) -> Stage:
-    options = [f"custom_hooks.1.text_tower.weights={root}/teacher.safetensors"]
+def _test(
+    root: Path,
+    name: str,
+    config: str,
+    weights: str,
+    style: str,
+    world: dict[str, str],
+    tower: str = "teacher",
+    needs: tuple[str, ...] = (),
+) -> Stage:
+    towers = ("text_tower", "teacher") if config.endswith("crops") else ("text_tower",)
+    options = [f"custom_hooks.1.{each}.weights={root}/{tower}.safetensors" for each in towers]
     if style != "trained":
         options.append(f"test_dataloader.dataset.styles={style}")
     command = ("tools/test.py", f"configs/{config}.py", f"{root}/{weights}/last.pth", "--work-dir", f"{root}/{name}")
     out = ("--out", f"{root}/results/{name}-{style}.json")
-    return Stage(f"test-{name}-{style}", (*command, *out, "--cfg-options", *options), (weights,), world)
+    return Stage(f"test-{name}-{style}", (*command, *out, "--cfg-options", *options), (weights, *needs), world)
 
 
 def done(root: Path, name: str) -> bool:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from torchvision.ops import roi_align
 
 from ovdet.data.stickers.colours import CLEARLY, WORDS, colour_shares
 from ovdet.data.stickers.expressions import SceneGraph, caption, referring_expressions, region_texts, with_article
@@ -201,3 +202,75 @@ class StickerCrops(Dataset):
         before = image.copy()
         paste(image, patch, int(left), int(top))
         inside &= (image == before).all(axis=2)
+
+
+class SceneCrops:
+    """Things cut out of scenes as a detector's boxes cut them: crowded, half hidden, cut off, a little askew.
+
+    Squares about the longer side of a thing's visible box, black where they leave the picture. Only what a crop shows
+    is given away, never where it was. Samples are those of `StickerCrops` without text; `PER_SCENE` in a row are of
+    one scene, for drawing scenes is what takes the time.
+
+    Args:
+        world: that draws the scenes.
+        seed: equal seeds give equal crops.
+        stream: "train", "validation" or "evaluation".
+        side: of the crops, in pixels.
+        labels: names to show; None for all.
+        margin: bounds of how much wider a square is than the thing.
+        shake: standard deviation of each edge of a box, as a share of the box.
+    """
+
+    PER_SCENE = 4
+
+    def __init__(
+        self,
+        world: StickerWorld,
+        seed: int = 0,
+        *,
+        stream: str = "train",
+        side: int = 64,
+        labels: Sequence[int] | None = None,
+        margin: tuple[float, float] = (1.02, 1.26),
+        shake: float = 0.05,
+    ) -> None:
+        scene_generator(stream, seed, 0)
+        self.world, self.seed, self.stream, self.side = world, seed, stream, side
+        self.labels = np.asarray(world.labels if labels is None else labels, dtype=np.int64)
+        self.margin, self.shake = margin, shake
+        self._last: tuple[int, list[dict[str, Any]]] = (-1, [])
+
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
+        """One crop; None where the scene shows none of the names."""
+        number, place = divmod(index, self.PER_SCENE)
+        if self._last[0] != number:
+            self._last = number, self._cut(number)
+        samples = self._last[1]
+        return samples[place % len(samples)] if samples else None
+
+    def _cut(self, number: int) -> list[dict[str, Any]]:
+        """The crops of one scene, in random order."""
+        rng = scene_generator(self.stream, self.seed, number)
+        scene = self.world.draw(rng)
+        things = rng.permutation(np.flatnonzero(np.isin(scene.labels, self.labels)))[: self.PER_SCENE]
+        boxes_xyxy = scene.boxes_xyxy[things]
+        sides = np.tile(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 2)
+        boxes_xyxy = boxes_xyxy + rng.normal(0, self.shake, boxes_xyxy.shape) * sides
+        centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+        longest = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).max(axis=1, keepdims=True)
+        half = longest / 2 * rng.uniform(*self.margin, (len(things), 1))
+        squares = torch.from_numpy(np.hstack([centres - half, centres + half])).float()
+        image = torch.from_numpy(scene.image.transpose(2, 0, 1)).float()[None]  # (1, 3, H, W)
+        crops = roi_align(image, [squares], (self.side, self.side), sampling_ratio=-1, aligned=True)
+        samples = []
+        for thing, crop in zip(things.tolist(), crops.round().clamp(0, 255).to(torch.uint8), strict=True):
+            shares = scene.colours[thing]
+            samples.append(
+                {
+                    "image": crop,
+                    "label": int(scene.labels[thing]),
+                    "colour": WORDS[int(shares.argmax())] if shares.max() >= CLEARLY else "",
+                    "style": scene.sprites[thing].style,
+                }
+            )
+        return samples

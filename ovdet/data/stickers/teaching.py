@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ovdet.data.sampling import Draw
 from ovdet.data.stickers.colours import WORDS
 from ovdet.data.stickers.curation import HELD_OUT_STYLES, TRAIN_STYLES
-from ovdet.data.stickers.dataset import StickerCrops
+from ovdet.data.stickers.dataset import STREAMS, SceneCrops, StickerCrops
 from ovdet.data.stickers.expressions import with_article
 from ovdet.data.stickers.grounds import evaluation_grounds, training_grounds
 from ovdet.data.stickers.scenes import SceneConfig, StickerWorld
@@ -74,6 +75,8 @@ class TeacherCrops(Dataset):
         pack: folder of the sprites.
         side: of the crops, in pixels.
         restyle_share: how often a thing is redrawn in another manner; for training alone.
+        scene_share: how many of the crops are cut out of whole scenes, see `SceneCrops`; the others show one thing, and
+            perhaps a second that hides some of it.
     """
 
     def __init__(
@@ -88,12 +91,17 @@ class TeacherCrops(Dataset):
         pack: str | Path | None = None,
         side: int = 64,
         restyle_share: float = 0.0,
+        scene_share: float = 0.0,
     ) -> None:
+        if not 0 <= scene_share <= 1:
+            raise InputError(f"scene_share must lie in [0, 1], got {scene_share}")
         world = open_world(split, stream, styles, pack, restyle_share=restyle_share)
         vocabulary = world.vocabulary
         shown = [k for k, base in enumerate(vocabulary.base_mask) if base or not base_only]
         drawn = np.intersect1d(shown, world.labels)
         self.crops = StickerCrops(world, length, seed, stream=stream, side=side, labels=drawn)
+        self.scenes = SceneCrops(world, seed, stream=stream, side=side, labels=drawn)
+        self.scene_share = scene_share
         self.names = tuple(vocabulary.names[k] for k in shown)
         self._position = {label: place for place, label in enumerate(shown)}
         self.texts: list[str] = []
@@ -110,13 +118,24 @@ class TeacherCrops(Dataset):
         return len(self.crops)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = self.crops[int(index)]
+        sample = self._from_scene(index) or self.crops[int(index)]
         place = self._position[sample["label"]]
         if sample["colour"]:
             text = self._coloured + place * len(WORDS) + WORDS.index(sample["colour"])
         else:
             text = self.of_names[place][0]
         return {"image": sample["image"], "label": place, "text": text}
+
+    def _from_scene(self, index: int) -> dict[str, Any] | None:
+        """A crop out of a scene, if it is the turn of one; in training scenes are counted by the draw."""
+        number = index.number if isinstance(index, Draw) else int(index)
+        block = number // SceneCrops.PER_SCENE
+        if (
+            np.random.default_rng((STREAMS[self.scenes.stream], self.scenes.seed, block, 1)).random()
+            >= self.scene_share
+        ):
+            return None
+        return self.scenes[number]
 
 
 def _sayings(name: str) -> list[str]:

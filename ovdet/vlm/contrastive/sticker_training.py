@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ovdet.vlm.cache import cache_dir
-from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
+from ovdet.vlm.contrastive.sticker_clip import sticker_clip
 from ovdet.vlm.prompts import sentence_vectors
 
 
@@ -22,11 +22,25 @@ class StickerCLIPTraining(nn.Module):
         noise: length of the random vector that is added to each sentence vector (of unit length), so that the
             projection does not learn the few sentences by heart.
         max_scale: the logit scale is clamped to it.
+        start: file of a whole model to start from (`sticker_clip` reads it), "default" for the shipped one; None is
+            random weights.
+        fixed_texts: as `start`: whose text projection is taken and kept, so that detectors trained on its vectors stay
+            right; None lets it learn.
     """
 
-    def __init__(self, text_weight: float = 0.3, noise: float = 0.3, max_scale: float = 100.0) -> None:
+    def __init__(
+        self,
+        text_weight: float = 0.3,
+        noise: float = 0.3,
+        max_scale: float = 100.0,
+        start: str | None = None,
+        fixed_texts: str | None = None,
+    ) -> None:
         super().__init__()
-        self.clip = StickerCLIP()
+        self.clip = sticker_clip(start).train()
+        if fixed_texts is not None:
+            self.clip.text_head.load_state_dict(sticker_clip(fixed_texts).text_head.state_dict())
+            self.clip.text_head.requires_grad_(False)
         self.clip.trunk.to(memory_format=torch.channels_last)
         self.text_weight, self.noise, self.max_scale = text_weight, noise, max_scale
         self.register_buffer("sentences", torch.zeros(0, 0), persistent=False)  # (T, 384)

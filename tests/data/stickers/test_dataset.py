@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ovdet.data.stickers.dataset import StickerCrops, StickerScenes, scene_generator
+from ovdet.data.stickers.dataset import SceneCrops, StickerCrops, StickerScenes, scene_generator
 from ovdet.errors import InputError
 
 FIELDS = ("image", "boxes_xyxy", "labels", "masks", "colours")
@@ -116,3 +116,36 @@ def test_crops_look_like_their_text(world):
     assert coloured > 5
     assert torch.equal(crops[3]["image"], StickerCrops(world, 9, seed=9)[3]["image"])
     assert np.ptp(crops[3]["image"].numpy().astype(int)) > 20
+
+
+def test_crops_of_a_scene_are_its_boxes_made_square(world):
+    """Cut by hand where nothing is shaken: a square whose side is the crop's, so that no pixel is interpolated."""
+    scenes, compared = StickerScenes(world, 40, seed=4, stream="validation"), 0
+    for number in range(40):
+        scene = scenes.scene(number)
+        height, width = scene.image.shape[:2]
+        for label, (x1, y1, x2, y2) in zip(scene.labels, scene.boxes_xyxy.astype(int), strict=True):
+            side = int(max(x2 - x1, y2 - y1))
+            left, top = x1 - (side - (x2 - x1)) // 2, y1 - (side - (y2 - y1)) // 2
+            even = side % 2 == (x2 - x1) % 2 == (y2 - y1) % 2
+            within = min(left, top) > 0 and left + side < width and top + side < height
+            if not even or not within or side < 16 or (scene.labels == label).sum() > 1:
+                continue
+            crops = SceneCrops(world, 4, stream="validation", side=side, labels=[label], margin=(1, 1), shake=0)
+            sample = crops[number * SceneCrops.PER_SCENE]
+            by_hand = torch.from_numpy(scene.image[top : top + side, left : left + side].transpose(2, 0, 1).copy())
+            assert sample["label"] == label
+            assert torch.equal(sample["image"], by_hand)
+            compared += 1
+    assert compared > 3
+
+
+def test_crops_of_scenes_are_repeatable_and_keep_to_their_names(world):
+    first, second = SceneCrops(world, seed=3, labels=[1, 4]), SceneCrops(world, seed=3, labels=[1, 4])
+    second[41]
+    shown = [first[index] for index in range(48)]
+    assert {sample["label"] for sample in shown if sample} == {1, 4}
+    assert shown[9] is None or torch.equal(shown[9]["image"], second[9]["image"])
+    assert any(sample is None for sample in shown) or len(world.labels) == 2
+    sample = next(sample for sample in shown if sample)
+    assert sample["image"].shape == (3, 64, 64) and sample["image"].dtype == torch.uint8

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ovdet.data.sampling import Draw
 from ovdet.data.stickers.teaching import TeacherCrops, open_world
 from ovdet.data.stickers.vocabulary import load_vocabulary
 from ovdet.errors import InputError
@@ -27,6 +28,21 @@ def test_samples_point_at_true_texts(real_names_pack):
         text = crops.texts[sample["text"]]
         assert crops.names[sample["label"]] in text
         assert plain["colour"] in text
+
+
+def test_a_share_of_the_crops_comes_out_of_scenes(real_names_pack):
+    crops = TeacherCrops("75-25", 80, pack=real_names_pack, scene_share=0.5)
+    from_scene = 0
+    for index in range(80):
+        sample, alone = crops[index], crops.crops[index]
+        name = crops.names[sample["label"]]
+        assert name in crops.texts[sample["text"]]
+        from_scene += not torch.equal(sample["image"], alone["image"])
+    assert 15 < from_scene < 65
+    cut = next(k for k in range(80) if not torch.equal(crops[k]["image"], crops.crops[k]["image"]))
+    assert torch.equal(crops[Draw(7, cut)]["image"], crops[cut]["image"])  # scenes are counted by the draw
+    with pytest.raises(InputError, match="scene_share must lie in"):
+        TeacherCrops("75-25", 8, pack=real_names_pack, scene_share=1.5)
 
 
 def test_base_only_neither_shows_nor_names_the_others(real_names_pack):

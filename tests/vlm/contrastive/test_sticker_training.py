@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ovdet.vlm.contrastive.sticker_clip import TRAINED_AS, StickerCLIP
 from ovdet.vlm.contrastive.sticker_training import StickerCLIPTraining
 
 TEXTS = ["a cat", "cat", "a dog", "dog", "a red cat", "a blue dog"]
@@ -61,3 +62,18 @@ def test_every_weight_learns_and_a_batch_is_learned(task):
         assert all(p.grad is not None for p in task.parameters())
         optimizer.step()
     assert losses["loss_names"] < 0.2
+
+
+def test_fixed_texts_are_another_models_and_do_not_learn(tmp_path):
+    torch.manual_seed(1)
+    models = {name: StickerCLIP() for name in ("start", "texts")}
+    for name, model in models.items():
+        state = {TRAINED_AS + key: value for key, value in model.state_dict().items()}
+        torch.save({"state_dict": state}, tmp_path / f"{name}.pth")
+    task = StickerCLIPTraining(start=str(tmp_path / "start.pth"), fixed_texts=str(tmp_path / "texts.pth"), noise=0.0)
+    task.set_texts(TEXTS, OF_NAMES, tmp_path)
+    assert torch.equal(task.clip.encode_text(["a cat"]), models["texts"].encode_text(["a cat"]))
+    assert torch.equal(task.clip.image_head.weight, models["start"].image_head.weight)
+    sum(value for name, value in task.loss(**batch()).items() if name.startswith("loss")).backward()
+    assert all(parameter.grad is None for parameter in task.clip.text_head.parameters())
+    assert task.clip.image_head.weight.grad.abs().sum() > 0
