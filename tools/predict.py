@@ -11,7 +11,7 @@ from typing import Any
 
 from ovdet.cli import guarded
 from ovdet.cli.detect import main as detect
-from ovdet.cli.detect import make_parser
+from ovdet.cli.detect import make_parser, read_arguments
 from ovdet.cli.terminal import logs_to_stderr
 from ovdet.detector import choose_device
 from ovdet.engine.config import load_config
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         make_parser().print_help(sys.stderr)
         return 0 if arguments and arguments[0] in {"-h", "--help"} else 2
     config, checkpoint, *rest = arguments
-    options = make_parser().parse_intermixed_args(rest)  # a wrong option is told before the model is built
+    options = read_arguments(rest)  # a wrong option is told before the model is built
     return detect(rest, load(config, checkpoint, options.device))
 
 

@@ -77,10 +77,22 @@ def main(arguments: Sequence[str], predictor: Predictor | None = None) -> int:
     Raises:
         InputError: nothing can be done at all.
     """
-    options = make_parser().parse_intermixed_args(arguments)
+    options = read_arguments(arguments)
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):  # what libraries print must not get between the lines of JSON
         return _run(options, predictor, stdout)
+
+
+def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse what follows the verb; a wrong option ends the program, as argparse does.
+
+    Raises:
+        InputError: nothing is to be looked for.
+    """
+    options = make_parser().parse_intermixed_args(arguments)
+    if options.classes is None and not options.class_image:
+        raise InputError("there is nothing to look for; give --classes or --class-image")
+    return options
 
 
 def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextIO) -> int:
@@ -88,8 +100,6 @@ def _run(options: argparse.Namespace, predictor: Predictor | None, stdout: TextI
     from ovdet.detector import DEFAULT_MODEL, Detector, check_options
 
     class_images = parse_class_images(options.class_image)
-    if options.classes is None and not class_images:
-        raise InputError("there is nothing to look for; give --classes or --class-image")
     names = parse_classes(options.classes) if options.classes is not None else []
     check_options(options.score, options.max_dets, options.batch_size)
     plan = make_plan(options)

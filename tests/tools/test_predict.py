@@ -84,9 +84,11 @@ def test_weights_of_another_config_are_refused(tool, trained, monkeypatch, pictu
 def test_help_and_wrong_options(tool, capsys, trained):
     assert tool.main(["--help"]) == 0 and "tools/predict.py CONFIG CHECKPOINT photo.jpg" in capsys.readouterr().err
     assert tool.main([]) == 2
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(InputError, match="give --classes"):
         tool.main(["gone.py", "gone.pth", "x.png"])
-    assert stop.value.code == 2 and "--classes" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        tool.main(["gone.py", "gone.pth", "x.png", "--clases", "red"])
+    assert stop.value.code == 2 and "--clases" in capsys.readouterr().err
     Image.new("RGB", (8, 8)).save(trained / "x.png")
     with pytest.raises(InputError, match=r"no config gone\.py"):
         tool.main(["gone.py", "gone.pth", str(trained / "x.png"), "--classes", "red"])
