@@ -23,7 +23,7 @@ BLOCK = 64
 def main() -> None:
     """Print a line for each share, with the class's own word known to the model and unknown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0])
     args = parser.parse_args()
     model = sticker_clip()
     crops = TeacherCrops(split="75-25", length=2223, stream="validation")
