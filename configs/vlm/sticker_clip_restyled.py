@@ -2,7 +2,7 @@
 
 python tools/train.py configs/vlm/sticker_clip_restyled.py --work-dir work_dirs/sticker_clip_restyled
 Goes on from configs/vlm/sticker_clip.py, with a lower learning rate.
-Here: 2026-11-22, stopped at step 5500 of 8000, from where configs/vlm/sticker_clip_scenes.py went on; not tested.
+Here: 2026-11-22, stopped at step 5900 of 8000; configs/vlm/sticker_clip_scenes.py went on from 5500; not tested.
 """
 
 from mmengine.config import read_base
