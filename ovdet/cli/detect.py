@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 from ovdet.cli.example_options import parse_class_images
 from ovdet.cli.options import add_run_options, add_sources, make_plan
-from ovdet.cli.terminal import BAD_INPUT, Parser
+from ovdet.cli.terminal import BAD_INPUT, EXIT_CODES, Parser, answers_only
 from ovdet.cli.vocabulary import parse_classes
 from ovdet.errors import InputError
 
@@ -25,9 +23,8 @@ _EXAMPLE = """ovdet detect photo.jpg --classes "cat, coffee cup, hot air balloon
 _MODEL_HELP = """\
 a name from `ovdet models` or a checkpoint (default: imagenet-words); stickers is for drawings, stickers and clip art, \
 not for photographs"""
-_EPILOG = """\
-exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest is done all the same);
-130 after Ctrl-C (what was done until then is kept); 1 a fault of ovdet itself.
+_EPILOG = f"""\
+{EXIT_CODES}
 
 more examples:
   ovdet detect holiday/ "archive/**/*.jpg" --classes names.txt --format coco,csv --no-save
@@ -78,8 +75,7 @@ def main(arguments: Sequence[str], predictor: Predictor | None = None) -> int:
         InputError: nothing can be done at all.
     """
     options = read_arguments(arguments)
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):  # what libraries print must not get between the lines of JSON
+    with answers_only() as stdout:
         return _run(options, predictor, stdout)
 
 

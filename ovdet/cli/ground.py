@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 from ovdet.cli.options import add_run_options, make_plan
 from ovdet.cli.sentences import HOW_THEY_ARE_TOLD_APART, add_sentences, sort_arguments
-from ovdet.cli.terminal import BAD_INPUT, Parser
+from ovdet.cli.terminal import BAD_INPUT, EXIT_CODES, Parser, answers_only
 
 if TYPE_CHECKING:
     from ovdet.grounder import Grounder
@@ -21,8 +19,7 @@ MODEL_HELP = """\
 stickers (default; for drawings, stickers and clip art, not for photographs) or a checkpoint"""
 _EPILOG = f"""\
 {HOW_THEY_ARE_TOLD_APART}
-exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest is done all the same);
-130 after Ctrl-C (what was done until then is kept); 1 a fault of ovdet itself.
+{EXIT_CODES}
 
 more examples:
   ovdet ground holiday/ clip.mp4 "the largest cup" "a dog on a sofa" --json > found.jsonl
@@ -74,8 +71,7 @@ def main(arguments: Sequence[str], grounder: Grounder | None = None) -> int:
         InputError: nothing can be done at all.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):  # what libraries print must not get between the lines of JSON
+    with answers_only() as stdout:
         return _run(options, grounder, stdout)
 
 

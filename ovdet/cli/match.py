@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ovdet.cli.ground import add_model_options
 from ovdet.cli.options import gather_sources
 from ovdet.cli.sentences import HOW_THEY_ARE_TOLD_APART, add_sentences, sort_arguments
-from ovdet.cli.terminal import BAD_INPUT, Parser, gentle_interrupt, say_error, write_json_line
+from ovdet.cli.terminal import BAD_INPUT, Parser, answers_only, gentle_interrupt, say_error, write_json_line
 from ovdet.errors import OvdetError
 
 if TYPE_CHECKING:
@@ -54,8 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         InputError: nothing can be done at all.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):
+    with answers_only() as stdout:
         return _run(options, stdout)
 
 

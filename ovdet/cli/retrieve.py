@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ovdet.cli.ground import add_model_options
 from ovdet.cli.match import add_table_options, gather_pictures, load, print_lines
 from ovdet.cli.sentences import HOW_THEY_ARE_TOLD_APART, add_sentences, sort_arguments
-from ovdet.cli.terminal import BAD_INPUT, Parser, gentle_interrupt, say_error, write_json_line
+from ovdet.cli.terminal import BAD_INPUT, Parser, answers_only, gentle_interrupt, say_error, write_json_line
 from ovdet.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         InputError: nothing can be done at all.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):
+    with answers_only() as stdout:
         return _run(options, stdout)
 
 

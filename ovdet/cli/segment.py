@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ovdet.cli.example_options import Named, parse_mask, split_names
 from ovdet.cli.options import Plan, add_run_options, add_sources, make_plan
-from ovdet.cli.terminal import BAD_INPUT, Parser
+from ovdet.cli.terminal import BAD_INPUT, EXIT_CODES, Parser, answers_only
 from ovdet.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,13 +29,12 @@ MOST_NUMBERS = 254
 _EXAMPLE = """ovdet segment photo.jpg --example pear=example.jpg example_mask.png
        ovdet segment SOURCE... --example [NAME=]PICTURE MASK [--example ...] [options]
        ovdet segment clip.mp4 --first-mask [NAME=]MASK [options]"""
-_EPILOG = """\
+_EPILOG = f"""\
 MASK: a picture file (black and white, a palette as of VOC and DAVIS, or colours), FILE.json:ID (an annotation of a
 COCO file), or a box x,y,w,h in pixels, which a detector turns into a mask. NAME: of the class; NAME,NAME,... of palette
 numbers 1, 2, ... or of colours in order. Several examples of one name are joined; several names are several classes.
 
-exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest is done all the same);
-130 after Ctrl-C (what was done until then is kept); 1 a fault of ovdet itself.
+{EXIT_CODES}
 
 more examples:
   ovdet segment orchard/ --example pear=a.jpg a.png --example pear=b.jpg b.png --mode similar --json
@@ -107,8 +105,7 @@ def main(arguments: Sequence[str], segmenter: Segmenter | None = None) -> int:
         InputError: nothing can be done at all.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):  # what libraries print must not get between the lines of JSON
+    with answers_only() as stdout:
         return _run(options, segmenter, stdout)
 
 

@@ -12,7 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -23,6 +23,10 @@ from ovdet.files import write_problem
 
 _log = logging.getLogger("ovdet")
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 128 + signal.SIGINT
+EXIT_CODES = """\
+exit codes: 0 well; 2 some input was bad (one sentence each on stderr, the rest is done all the same);
+130 after Ctrl-C (what was done until then is kept); 1 a fault of ovdet itself."""
+"""As `--help` tells them."""
 
 
 class OutputClosed(Exception):
@@ -69,6 +73,14 @@ def logs_to_stderr(*, debug: bool = False) -> Iterator[None]:
         _log.removeHandler(handler)
         _log.setLevel(level)
         _log.propagate = propagate
+
+
+@contextmanager
+def answers_only() -> Iterator[TextIO]:
+    """Lend standard output to the answers; what libraries print, which must not get between them, goes to stderr."""
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield stdout
 
 
 def say_error(sentence: str, error: BaseException | None = None) -> None:
