@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
@@ -13,6 +12,7 @@ import numpy as np
 
 from ovdet.detector import Detector, Picture, checkpoint_path, choose_device, load_picture, source_name
 from ovdet.errors import CapabilityError, InputError
+from ovdet.layers.shipped import unknown_model
 from ovdet.results import Detections, Grounding
 from ovdet.xvlm.predict import EncodedPicture, EncodedSentences, XVLMGrounder
 from ovdet.xvlm.shipped import SHIPPED, load_shipped
@@ -214,6 +214,4 @@ def load_grounder(model: str | Path, device: str | None = None, vocabulary: str 
         return XVLMGrounder.load(path, target, vocabulary=vocabulary)
     if model in SHIPPED:
         return load_shipped(str(model), target)
-    near = get_close_matches(str(model), SHIPPED, 1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"give a checkpoint, or one of {', '.join(SHIPPED)}"
-    raise InputError(f"unknown model {model!r}; {hint}")
+    raise unknown_model(model, SHIPPED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -16,6 +15,7 @@ from ovdet.detector import DEFAULT_MODEL as DEFAULT_DETECTOR
 from ovdet.detector import Detector, Picture, answer_pictures, checkpoint_path, choose_device, load_picture, source_name
 from ovdet.errors import InputError
 from ovdet.examples import ExampleLike, Mask, make_example
+from ovdet.layers.shipped import unknown_model
 from ovdet.media import VideoReader
 from ovdet.results import Detections
 from ovdet.seggpt.examples import Example
@@ -284,6 +284,4 @@ def load_segmenter(model: str | Path, device: str | None = None) -> SegGPTSegmen
         return SegGPTSegmenter.load(path, target)
     if model in SHIPPED:
         return load_shipped(str(model), target)
-    near = get_close_matches(str(model), SHIPPED, 1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"give a checkpoint, or one of {', '.join(SHIPPED)}"
-    raise InputError(f"unknown model {model!r}; {hint}")
+    raise unknown_model(model, SHIPPED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from ovdet.errors import InputError
@@ -48,3 +50,11 @@ class ShippedModel:
                 f"the weights of model {name!r} are missing from this installation of ovdet; install it again"
             )
         return self.path
+
+
+def unknown_model(model: object, shipped: Iterable[str]) -> InputError:
+    """Say in one sentence that no model has this name, and which may be meant."""
+    names = list(shipped)
+    near = get_close_matches(str(model), names, 1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"give a checkpoint, or one of {', '.join(names)}"
+    return InputError(f"unknown model {model!r}; {hint}")
