@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import os
 import re
@@ -82,9 +83,19 @@ def run(main: Callable[[], None]) -> int:
         print(f"error: {_sentence(str(error))}", file=sys.stderr)
         return 2
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_processes()
     return 0
+
+
+def leave_processes() -> None:
+    """End the group of processes, if there is one, with all threads of it.
+
+    Wrapped models hold the group, and runners, which hold them, go round in circles: what is left of them is collected
+    first. A thread of gloo that outlives the interpreter ends the process with an abort.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 def command_line(argv: Sequence[str] | None, tool: str) -> str:
