@@ -1,6 +1,6 @@
 """X-VLM base, captions of COCO (Karpathy's split), cross-entropy.   tools/dist_train.sh configs/xvlm/caption.py 8
 
-Official README: BLEU-4 39.9, CIDEr 134.0 (16M); 39.8, 133.1 (4M). The self-critical stage after it is not here.
+Official README: BLEU-4 39.9, CIDEr 134.0 (16M); 39.8, 133.1 (4M). After it: caption_scst.py.
 Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 

@@ -117,6 +117,8 @@ class CaptionTraining(Dataset):
         side_words: of mirrored pictures; published: "ignore".
         scale: least and largest share of the picture's area.
         augmentation: of the square.
+        references: of the picture's captions so many are drawn and stand in "references", cleaned (all, if it has
+            fewer), to judge captions by; 0 leaves them out.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class CaptionTraining(Dataset):
         *,
         prompt: str = "",
         side_words: SideWords = "ignore",
+        references: int = 0,
         scale: tuple[float, float] = (0.5, 1.0),
         augmentation: Augmentation | None = RandAugment(ALL_OPERATIONS),  # noqa: B008 (it has no state)
     ) -> None:
@@ -139,6 +142,7 @@ class CaptionTraining(Dataset):
             raise InputError("there is no caption to train on; does the split exist in this file?")
         self.picture_root, self.side, self.max_words, self.seed = picture_root, side, max_words, seed
         self.prompt, self.side_words, self.scale, self.augmentation = prompt, side_words, scale, augmentation
+        self.references = references
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,17 +150,22 @@ class CaptionTraining(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         place, text = self.rows[int(index)]
         rng = view_generator(self.seed, index)
-        picture = read_picture(Path(self.picture_root) / self.pictures[place].file_name)
+        one = self.pictures[place]
+        picture = read_picture(Path(self.picture_root) / one.file_name)
         view = crop_anywhere(rng, picture.size, self.scale)
-        view, ((text,),) = mirror(rng, view, [[text]], self.side_words)
+        view, ((text,), known) = mirror(rng, view, [[text], one.captions if self.references else ()], self.side_words)
         square = view.picture(picture, self.side)
-        return {
+        sample = {
             "image": to_tensor(self.augmentation(rng, square) if self.augmentation else square),
             "texts": [self.prompt + clean_caption(text, self.max_words)],
             "boxes_cxcywh_norm": torch.tensor([WHOLE_PICTURE]),
             "is_image": torch.tensor([True]),
             "image_id": place,
         }
+        if self.references:
+            drawn = rng.permutation(len(known))[: self.references]
+            sample["references"] = [clean_caption(known[other], self.max_words) for other in drawn]
+        return sample
 
 
 class CaptionTest(Dataset):

@@ -83,6 +83,21 @@ class SecondStageHook(Hook):
             metric.score_pairs = task.score_pairs
 
 
+class RewardHook(Hook):
+    """Hands a training by reward what its reward is, before it starts.
+
+    Args:
+        reward: `dict(type=..., ...)` of what is called with captions of a picture and its references.
+    """
+
+    def __init__(self, reward: Mapping[str, Any]) -> None:
+        self.reward = dict(reward)
+
+    def before_train(self, runner: Runner) -> None:
+        """Hand it over."""
+        bare_model(runner).task.reward = build_from(self.reward)
+
+
 class ByName:
     """Groups parameters by their names: some are not decayed, some learn faster.
 

@@ -18,7 +18,14 @@ from ovdet.xvlm.build import GRID_WINDOWS, AnyXVLM, xvlm
 from ovdet.xvlm.config import ImageSizes, SwinSizes, TextSizes, image_sizes, text_sizes
 from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.official import OfficialWeights, convert_official, resize_weights
-from ovdet.xvlm.task_training import CaptionTask, PairTask, QuestionTask, RetrievalTask, WeakGroundingTask
+from ovdet.xvlm.task_training import (
+    CaptionTask,
+    PairTask,
+    QuestionTask,
+    RetrievalTask,
+    SelfCriticalTask,
+    WeakGroundingTask,
+)
 from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
 from ovdet.xvlm.training import LOSSES, XVLMTraining
 from ovdet.xvlm.weights import load_model
@@ -69,7 +76,7 @@ def base_training(
         text: other sizes than BERT-base's.
         settings: of the task: losses, max_masks, by_picture and clamp_temperature of `XVLMTraining`; heat=True makes
             it a `WeakGroundingTask`; answers (or their file) and k of `QuestionTask`; prompt and smoothing of
-            `CaptionTask`.
+            `CaptionTask`; samples makes it a `SelfCriticalTask`.
 
     Raises:
         InputError: a file is missing, or does not fit the task.
@@ -94,7 +101,7 @@ def _training(task: str, model: AnyXVLM, tokens: SentenceTokens, settings: dict[
     if task in ("nlvr", "nlvr-pretrain"):
         return PairTask(model, tokens, **settings)
     if task == "caption":
-        return CaptionTask(model, tokens, **settings)
+        return (SelfCriticalTask if "samples" in settings else CaptionTask)(model, tokens, **settings)
     most = settings.pop("max_masks", 8)
     losses: Sequence[str] = settings.pop(
         "losses", {"retrieval": ("contrast", "match"), "box": ("box",)}.get(task, LOSSES)

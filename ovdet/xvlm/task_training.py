@@ -5,7 +5,7 @@ Batches are those of `ovdet.data.vqa`, `ovdet.data.nlvr` and `ovdet.data.batches
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -264,3 +264,78 @@ class CaptionTask(_Task):
     def _words(self, ids: Sequence[int]) -> str:
         pieces = [self.tokens.vocabulary[place] for place in ids]
         return " ".join(pieces).replace(" ##", "")
+
+
+Reward = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""Captions of one picture and what people said of it -> how good each caption is."""
+
+
+class SelfCriticalTask(CaptionTask):
+    """Captions drawn by the model itself and praised as far as they beat its likeliest one (SCST, arXiv:1612.00563).
+
+    Args:
+        model: a captioner that is trained on captions already.
+        tokens: splits captions.
+        samples: captions drawn of each picture.
+        captions: arguments of `CaptionTask`.
+
+    Attributes:
+        reward: to be set before training; `ovdet.engine.sentences.RewardHook` does.
+    """
+
+    def __init__(self, model: CaptionModel, tokens: SentenceTokens, samples: int = 5, **captions: Any) -> None:
+        super().__init__(model, tokens, **captions)
+        self.samples = samples
+        self.reward: Reward | None = None
+
+    def loss(self, images: Tensor, references: Sequence[Sequence[str]], **batch: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """Minus the mean of log probability times advantage, with "reward" and "baseline", their means, beside.
+
+        The likeliest captions are written without dropout, drawn ones with it, as published.
+
+        Args:
+            images: (B, 3, S, S).
+            references: B lists of captions, cleaned.
+            batch: the rest of it.
+
+        Raises:
+            InputError: there is no reward.
+        """
+        if self.reward is None:
+            raise InputError("this training needs a reward; add dict(type=RewardHook, ...) to custom_hooks")
+        pictures = self.prepare(images)
+        prompt = torch.tensor(self.prompt_ids, device=pictures.device)
+        end = self.tokens.wordpiece.id_of("[SEP]")
+        likeliest = self._likeliest(pictures, prompt, end)
+        tokens = self.model.image_encoder(pictures).tokens
+        drawn = self.model.sample(tokens, prompt, end, self.samples, self.longest)
+        rewards, baseline = self._judge(drawn, likeliest, references)
+        ids, mask = (each.to(pictures.device) for each in pad_rows(drawn, self.tokens.wordpiece.pad))
+        log = self.model.mean_log_probability(ids, mask, tokens, len(self.prompt_ids))
+        advantage = (rewards - baseline[:, None]).flatten().to(log)
+        return {"loss_praise": -(log * advantage).mean(), "reward": rewards.mean(), "baseline": baseline.mean()}
+
+    @torch.no_grad()
+    def _likeliest(self, pictures: Tensor, prompt: Tensor, end: int) -> list[list[int]]:
+        was_training = self.model.training
+        self.model.eval()
+        found = self.model.write_likeliest(self.model.image_encoder(pictures).tokens, prompt, end, self.longest)
+        self.model.train(was_training)
+        return found
+
+    def _judge(
+        self, drawn: Sequence[list[int]], likeliest: Sequence[list[int]], references: Sequence[Sequence[str]]
+    ) -> tuple[Tensor, Tensor]:
+        """Rewards (B, samples) of what was drawn, and (B,) of the likeliest."""
+        assert self.reward is not None, "checked before"
+        rows = []
+        for place, (best, known) in enumerate(zip(likeliest, references, strict=True)):
+            own = drawn[place * self.samples : (place + 1) * self.samples]
+            rows.append(list(self.reward([self._said(row) for row in (*own, best)], known)))
+        rewards = torch.tensor(rows, dtype=torch.float32)
+        return rewards[:, :-1], rewards[:, -1]
+
+    def _said(self, row: Sequence[int]) -> str:
+        """Words of a caption, without prompt and end."""
+        end = self.tokens.wordpiece.id_of("[SEP]")
+        return self._words([word for word in row[len(self.prompt_ids) :] if word != end])

@@ -5,6 +5,7 @@ All of them read whole pictures; their blocks are those of text.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -245,6 +246,48 @@ class CaptionModel(nn.Module):
         """
         tokens = self.image_encoder(images).tokens
         return [self._search(one[None], prompt, end, beams, shortest, longest) for one in tokens]
+
+    @torch.no_grad()
+    def write_likeliest(self, tokens: Tensor, prompt: Tensor, end: int, longest: int = 20) -> list[list[int]]:
+        """Write one caption for each picture, at each place the likeliest word: see `sample`."""
+        return self._write(tokens, prompt.expand(len(tokens), -1), end, longest, lambda log: log.argmax(1))
+
+    @torch.no_grad()
+    def sample(self, tokens: Tensor, prompt: Tensor, end: int, count: int, longest: int = 20) -> list[list[int]]:
+        """Draw captions, each word by its probability.
+
+        Args:
+            tokens: (B, 1 + T, W) of pictures.
+            prompt: (P,) ids that every caption begins with, [CLS] first.
+            end: id of the word that ends a caption, [SEP].
+            count: captions of each picture.
+            longest: most tokens of a caption, the prompt counted in.
+
+        Returns:
+            B * count lists of ids, those of a picture in turn; the end is kept, where one was written.
+        """
+        rows = prompt.expand(count * len(tokens), -1)
+        return self._write(tokens, rows, end, longest, lambda log: torch.multinomial(log.exp(), 1)[:, 0])
+
+    def _write(
+        self, tokens: Tensor, rows: Tensor, end: int, longest: int, choose: Callable[[Tensor], Tensor]
+    ) -> list[list[int]]:
+        """Go on with rows (K, P) word by word, chosen by (K, V) log probabilities, until all of them have ended."""
+        given = rows.shape[1]
+        going = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        while rows.shape[1] < longest and going.any():
+            logits = self.word_logits(rows, torch.ones_like(rows, dtype=torch.bool), tokens)[:, -1]
+            words = choose(logits.float().log_softmax(1)).where(going, end)
+            rows = torch.cat([rows, words[:, None]], dim=1)
+            going = going & (words != end)
+        return [row[: given + row[given:].index(end) + 1] if end in row[given:] else row for row in rows.tolist()]
+
+    def mean_log_probability(self, ids: Tensor, mask: Tensor, tokens: Tensor, given: int) -> Tensor:
+        """Mean log probability (K,) of the words behind the first `given` of captions; see `word_logits`."""
+        ignored = ~mask
+        ignored[:, :given] = True
+        losses = next_word_losses(self.word_logits(ids, mask, tokens), ids, ignored)
+        return -losses.sum(1) / (~ignored).sum(1)
 
     def _search(self, tokens: Tensor, prompt: Tensor, end: int, beams: int, shortest: int, longest: int) -> list[int]:
         """Beam search for one picture."""

@@ -72,6 +72,15 @@ def test_training_on_captions(coco):
     assert not torch.equal(data[Draw(0, 9)]["image"], data[Draw(0, 10)]["image"])
 
 
+def test_references_to_judge_captions_by(coco):
+    file, more = str(coco / "dataset_coco.json"), dict(verify=False, side=32)
+    plain, one, all_of_them = (karpathy_training(file, str(coco), references=n, **more) for n in (0, 1, 5))
+    drawn = {one[Draw(0, number)]["references"][0] for number in range(20)}
+    assert drawn == {"picture 5 text 0", "picture 5 text 1"} == set(all_of_them[0]["references"])
+    assert "references" not in plain[0] and torch.equal(plain[0]["image"], all_of_them[0]["image"])
+    assert collate_texts([one[0], one[2]])["references"][1][0].startswith("picture 6")
+
+
 def test_testing_on_captions(coco):
     data = karpathy_test(str(coco / "dataset_coco.json"), str(coco), verify=False, side=32, max_words=2)
     sample = data[0]

@@ -1,4 +1,5 @@
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ovdet.data.batches import EndlessDataset, TwoGrains, only_one, takes_regions
-from ovdet.engine.sentences import ByName, SecondStageHook, SentenceTraining, TwoGrainLoop
+from ovdet.engine.sentences import ByName, RewardHook, SecondStageHook, SentenceTraining, TwoGrainLoop
 from ovdet.errors import InputError
 from ovdet.metrics.sentence_evaluators import RetrievalMetric
 
@@ -79,6 +80,13 @@ def test_each_grain_takes_a_step_and_the_schedule_one(tmp_path):
     rates = [1 - step / (steps - 1) for step in range(steps)]  # linear from 1 at the first step to 0 at the last
     expected = -sum(rate * (2 if turn else 1) for rate, turn in zip(rates, turns, strict=True))
     assert float(task.weight.detach()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_reward_is_handed_over_before_the_training():
+    model = SentenceTraining(dict(type=Task))
+    hook = RewardHook(dict(type=dict, a=1))
+    hook.before_train(SimpleNamespace(model=model))
+    assert model.task.reward == {"a": 1}
 
 
 class Net(nn.Module):

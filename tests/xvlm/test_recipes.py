@@ -8,6 +8,7 @@ from ovdet.xvlm.build import xvlm
 from ovdet.xvlm.config import SwinSizes, plain
 from ovdet.xvlm.positions import resize_relative_positions
 from ovdet.xvlm.recipes import NEW, base_training, carry_over, load_carried, read_answers
+from ovdet.xvlm.task_training import SelfCriticalTask
 from ovdet.xvlm.weights import XVLMFacts, save_model
 
 LARGER = SwinSizes(128, 4, 8, (2, 2, 2), (1, 2, 2), 0.0)
@@ -55,6 +56,13 @@ def test_fine_tuning_starts_from_all_of_the_pre_training(task, saved, vocabulary
             expected = source[name]
         assert torch.equal(value, expected), name
     assert tables > 0
+
+
+def test_training_by_reward_starts_from_a_captioner(saved, vocabulary_file, text_sizes, swin_sizes):
+    path, source = saved("caption")
+    task = build("caption", vocabulary_file, text_sizes, swin_sizes, start=path, samples=3)
+    assert isinstance(task, SelfCriticalTask) and task.samples == 3
+    assert all(torch.equal(value, source[name]) for name, value in task.model.state_dict().items())
 
 
 def test_a_decoder_of_answers_starts_from_the_cross_modal_layers(saved, vocabulary_file, text_sizes):
