@@ -66,9 +66,11 @@ def parse_mask(text: str, option: str) -> Mask:
     """A mask as `ovdet.examples.make_example` takes it: "mask.png", "annotations.json:17" or "x,y,w,h".
 
     Raises:
-        InputError: it is none of these, or there is no such file.
+        InputError: it is none of these, there is no such file, or it is a COCO file without an annotation's id.
     """
     if Path(text).is_file():
+        if text.lower().endswith(".json"):
+            raise InputError(f"{option}: say which annotation of {text} is the mask: {text}:ID")
         return text
     annotation = _ANNOTATION.fullmatch(text)
     if annotation is not None:

@@ -39,7 +39,7 @@ numbers 1, 2, ... or of colours in order. Several examples of one name are joine
 more examples:
   ovdet segment orchard/ --example pear=a.jpg a.png --example pear=b.jpg b.png --mode similar --json
   ovdet segment photo.jpg --example cat=cats.jpg annotations.json:17 --example dog=dogs.jpg 40,60,200,120
-  ovdet segment demo/stickers/*.png --example-by detect "pizza"
+  ovdet segment demo/stickers/*.png --example-by detect "honeybee"
   ovdet segment clip.mp4 --first-mask cat,dog=00000.png --memory 8 --resume
 """
 

@@ -19,6 +19,9 @@ Colour = tuple[int, int, int]
 MOST_COLOURS = 256
 """A mask with more is taken for a photograph or a lossy copy."""
 
+FIRST_GREY = 64
+"""Greys that soft edges leave reach up to here at least; numbers of classes beside 255 seldom do."""
+
 IGNORED = 255
 """Of a palette mask: pixels that nobody labelled, as in Pascal VOC; they count as background."""
 
@@ -96,6 +99,7 @@ class Example:
         indices = np.asarray(indices)
         if indices.ndim != 2 or not (np.issubdtype(indices.dtype, np.integer) or indices.dtype == bool):
             raise InputError(f"a palette mask must be (H, W) integers, got {indices.shape} {indices.dtype}")
+        _check_sizes(indices, image, resize)
         used = [int(index) for index in np.unique(indices) if index not in (0, IGNORED)]
         if names is None:
             names = {index: str(index) for index in used}
@@ -128,6 +132,7 @@ class Example:
         mask = np.asarray(mask)
         if mask.ndim != 3 or mask.shape[2] != 3 or mask.dtype != np.uint8:
             raise InputError(f"a colour mask must be (H, W, 3) uint8, got {mask.shape} {mask.dtype}")
+        _check_sizes(mask, image, resize)
         codes = mask.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
         used = [int(code) for code in np.unique(codes) if code]
         if names is None:
@@ -154,9 +159,9 @@ class Example:
     ) -> Example:
         """Take a mask of whichever form it seems to be.
 
-        (H, W) of bool, or of no numbers but 0 and 1, 0 and 255, or greys: one class. (H, W) of other small
-        integers: a palette mask. (H, W, 3): greys are one class, else each colour is one. Where this guesses
-        wrong, call `from_mask`, `from_palette` or `from_colours`.
+        (H, W) of bool, or of no numbers but 0 and 1, 0 and 255, or greys (many, or few beside more white, as soft edges
+        leave them): one class. (H, W) of other small integers: a palette mask. (H, W, 3): greys are one class, else
+        each colour is one. Where this guesses wrong, call `from_mask`, `from_palette` or `from_colours`.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -173,11 +178,12 @@ class Example:
             if not given:
                 return example
             if len(given) != len(example.names):
-                raise InputError(f"{len(given)} names for a mask of {len(example.names)} colours")
+                raise InputError(
+                    f"{_count(given, 'name')} for a mask of {_count(example.names, 'colour')} "
+                    f"({', '.join(example.names[:8])}); give one for each, in this order"
+                )
             return cls(image, example.labels, tuple(given))
-        used = {int(value) for value in np.unique(mask)}
-        binary = mask.dtype == bool or used <= {0, 1} or used <= {0, IGNORED} or len(used) > MOST_COLOURS // 4
-        if binary:
+        if _is_one_class(mask):
             if len(given) > 1:
                 raise InputError(f"{len(given)} names for a mask of one class")
             return cls.from_mask(image, mask, given[0] if given else "thing", resize=resize)
@@ -266,17 +272,45 @@ def check_picture(image: np.ndarray, what: str) -> None:
 
 
 def _fitted(labels: np.ndarray, image: np.ndarray, resize: bool) -> np.ndarray:
-    if labels.shape == image.shape[:2]:
-        return labels
-    if not resize or labels.size == 0:
-        raise InputError(_sizes_differ(labels.shape, image.shape[:2]))
-    return resize_labels(labels, (image.shape[0], image.shape[1]))
+    _check_sizes(labels, image, resize)
+    return labels if labels.shape == image.shape[:2] else resize_labels(labels, (image.shape[0], image.shape[1]))
+
+
+def _check_sizes(mask: np.ndarray, image: np.ndarray, resize: bool) -> None:
+    """Refuse a mask of another size than its picture, before anything is said of what it holds.
+
+    Raises:
+        InputError: it is, and is not to be resized or has no pixels.
+    """
+    if mask.shape[:2] != image.shape[:2] and (not resize or mask.size == 0):
+        raise InputError(_sizes_differ(mask.shape[:2], image.shape[:2]))
+
+
+def _is_one_class(mask: np.ndarray) -> bool:
+    """Is (H, W) black and white rather than numbers of classes?
+
+    Soft edges and lossy files leave greys beside the white; numbers of classes that reach as far up are no rarer
+    than what nobody labelled.
+    """
+    if mask.dtype == bool:
+        return True
+    values, counts = np.unique(mask, return_counts=True)
+    used = {int(value) for value in values}
+    if used <= {0, 1} or used <= {0, IGNORED} or len(used) > MOST_COLOURS // 4:
+        return True
+    between, white = (values > 0) & (values < IGNORED), values == IGNORED
+    is_grey = values[-1] == IGNORED and values[between][-1] >= FIRST_GREY
+    return bool(is_grey and counts[white].sum() > counts[between].sum())
 
 
 def resize_labels(labels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """(H, W) integers to another size, by the nearest pixel."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(size_hw[::-1], Image.Resampling.NEAREST)
     return np.asarray(resized, dtype=np.int32)
+
+
+def _count(things: Sequence[str], what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def _sizes_differ(mask_hw: Sequence[int], image_hw: Sequence[int]) -> str:

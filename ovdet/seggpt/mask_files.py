@@ -17,16 +17,21 @@ from ovdet.errors import InputError
 def read_mask(path: str | Path) -> tuple[np.ndarray, bool]:
     """Read a mask file: palette and grey files as (H, W) integers, colour ones as (H, W, 3); and if it has a palette.
 
+    Greys of a JPEG come as (H, W) bool, white or not: its loss leaves no numbers that could stand for classes.
+
     Raises:
         InputError: it cannot be read, or is no picture.
     """
     try:
         with Image.open(path) as opened:
-            if opened.mode in {"1", "P", "L"} or opened.mode.startswith("I"):
+            if opened.format != "JPEG" and (opened.mode in {"1", "P", "L"} or opened.mode.startswith("I")):
                 values = np.asarray(opened)
                 whole = values if values.dtype in (bool, np.uint8) else values.astype(np.int32)
                 return whole, opened.mode == "P"
-            return np.asarray(opened.convert("RGB")), False
+            colours = np.asarray(opened.convert("RGB"))
+            if opened.format == "JPEG" and (colours == colours[..., :1]).all():
+                return colours[..., 0] > 127, False
+            return colours, False
     except FileNotFoundError as error:
         raise InputError(f"there is no mask file {path}") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -53,14 +58,19 @@ def read_coco_mask(path: str | Path, annotation_id: int) -> tuple[np.ndarray, st
             known = [each["id"] for each in content["annotations"]]
             span = f"its ids go from {min(known)} to {max(known)}" if known else "it has none"
             raise InputError(f"{path} has no annotation {annotation_id}; {span}")
-        picture = next(each for each in content["images"] if each["id"] == annotation["image_id"])
+        picture = next((each for each in content["images"] if each["id"] == annotation["image_id"]), None)
+        if picture is None:
+            raise InputError(
+                f"{path}, annotation {annotation_id}: its picture {annotation['image_id']!r} is not in the file, so "
+                "nothing says how large the mask is"
+            )
         names = {each["id"]: str(each["name"]) for each in content.get("categories", [])}
         size_hw = (int(picture["height"]), int(picture["width"]))
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no COCO annotation file ({type(error).__name__}: {error})") from error
     try:
         mask = mask_of_annotation(annotation, size_hw)

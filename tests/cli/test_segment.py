@@ -309,7 +309,7 @@ def test_a_clip_on_which_the_model_fails_can_be_gone_on_with(run_ovdet, clip, ta
         (("--example", "example.png", "empty.png"), "is empty"),
         (("--example", "example.png", "dot.png"), "too small: nothing of it is left"),
         (("--example", "example.png", "photo.png"), "colours, too many to be classes"),
-        (("--example", "example.png", "coco.json"), "cannot be read"),
+        (("--example", "example.png", "coco.json"), "say which annotation of coco.json is the mask: coco.json:ID"),
         (("--example-by", "guess", "pizza"), "choose detect (a name) or ground (a sentence)"),
         (("--example-by", "detect", " "), "there are no words"),
         (("--example-by", "detect", "red", "--example-by", "ground", "red"), "'red' is given twice"),

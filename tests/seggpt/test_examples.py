@@ -79,6 +79,37 @@ def test_soft_edges_are_no_palette():
     assert np.array_equal(example.labels > 0, soft > 127)
 
 
+@pytest.mark.parametrize("file", ["mask.png", "mask.jpg", "colour.jpg"])
+def test_soft_edges_of_a_few_greys_are_no_palette_either(tmp_path, file):
+    """A mask that was shrunk smoothly, or saved with loss, in one channel or in three."""
+    hard = np.zeros((96, 120), bool)
+    hard[20:70, 30:100] = True
+    path = tmp_path / file
+    small = Image.fromarray((hard * 255).astype(np.uint8)).resize((40, 32), Image.Resampling.BICUBIC)
+    small.convert("RGB" if file.startswith("colour") else "L").save(path)
+    assert 3 < len(np.unique(np.asarray(Image.open(path)))) < 64
+    example = Example.from_file(np.zeros((32, 40, 3), np.uint8), path, ["pear"])
+    assert np.array_equal(example.only("pear"), np.asarray(Image.open(path).convert("L")) > 127)
+
+
+def test_numbers_beside_unlabelled_pixels_are_a_palette():
+    """Pascal VOC: 20 classes, and more pixels of 255 around a small thing than in it."""
+    numbers = np.full((10, 12), 255, np.uint8)
+    numbers[:4], numbers[6:8, 3:6], numbers[9, 9] = 0, 20, 3
+    assert Example.of(np.zeros((10, 12, 3), np.uint8), numbers).names == ("3", "20")
+
+
+def test_sizes_come_before_what_a_mask_holds():
+    numbers, colours = np.arange(6).reshape(2, 3), np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    for take in (
+        lambda: Example.of(IMAGE, numbers, ["a"]),
+        lambda: Example.from_palette(IMAGE, numbers, {}),
+        lambda: Example.from_colours(IMAGE, colours, {}),
+    ):
+        with pytest.raises(InputError, match="mask has 3x2 pixels and its picture 6x4"):
+            take()
+
+
 def test_sizes_must_agree_unless_resizing_is_asked_for():
     with pytest.raises(InputError, match="mask has 6x4 pixels and its picture 12x8"):
         Example.of(np.zeros((8, 12, 3), np.uint8), MASK)
@@ -112,7 +143,7 @@ def test_wrong_examples_are_refused(image, labels, names, said):
 def test_too_many_or_too_few_names():
     with pytest.raises(InputError, match="2 names for a mask of one class"):
         Example.of(IMAGE, MASK, ["a", "b"])
-    with pytest.raises(InputError, match="2 names for a mask of 1 colours"):
+    with pytest.raises(InputError, match=r"2 names for a mask of 1 colour \(#ff0000\); give one for each"):
         Example.of(IMAGE, MASK[..., None] * np.array([255, 0, 0], np.uint8), ["a", "b"])
 
 

@@ -45,6 +45,7 @@ def coco(tmp_path):
             {"id": 8, "image_id": 4, "category_id": 2, "bbox": [1, 2, 3, 4]},
             {"id": 9, "image_id": 1, "category_id": 2, "segmentation": runs_of(MASK)},
             {"id": 10, "image_id": 4, "category_id": 2, "segmentation": [[1, 2]]},
+            {"id": 11, "image_id": 3, "category_id": 2, "segmentation": [SQUARE]},
         ],
     }
     path.write_text(json.dumps(content))
@@ -59,10 +60,11 @@ def test_an_annotation_of_a_file(coco):
 @pytest.mark.parametrize(
     ("annotation_id", "said"),
     [
-        (3, "no annotation 3; its ids go from 7 to 10"),
+        (3, "no annotation 3; its ids go from 7 to 11"),
         (8, "annotation 8: it has no segmentation"),
         (9, r"annotation 9: .*size \[10, 12\], its picture of \[5, 5\]"),
         (10, "annotation 10: .*damaged"),
+        (11, "annotation 11: its picture 3 is not in the file"),
     ],
 )
 def test_annotations_without_a_mask_are_named(coco, annotation_id, said):
