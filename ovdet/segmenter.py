@@ -272,6 +272,20 @@ class Segmenter:
             raise InputError(f"example {place}: {error}") from error
 
 
+def weights_path(model: str | Path) -> Path:
+    """Where the weights lie that a model's name or checkpoint path stands for.
+
+    Raises:
+        InputError: unknown name (the nearest is suggested), or no such file.
+    """
+    path = checkpoint_path(model)
+    if path is not None:
+        return path
+    if model in SHIPPED:
+        return SHIPPED[str(model)].checked_path(str(model))
+    raise unknown_model(model, SHIPPED)
+
+
 def load_segmenter(model: str | Path, device: str | None = None) -> SegGPTSegmenter:
     """Load the desk that a model's name or checkpoint path stands for.
 

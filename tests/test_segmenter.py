@@ -11,6 +11,7 @@ from ovdet.grounder import Grounder
 from ovdet.media import read_video, write_video
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.postprocess import MaskRules
+from ovdet.segmenter import weights_path
 
 RED, BLUE = (4, 4, 20, 20), (24, 8, 38, 30)
 
@@ -143,3 +144,12 @@ def test_a_video_is_followed(segmenter, paint, tmp_path):
 def test_mistakes_are_told(segmenter, shown, call, sentence):
     with pytest.raises(InputError, match=sentence):
         call(segmenter, shown)
+
+
+def test_the_weights_of_a_name_or_path_are_found(tmp_path):
+    (path := tmp_path / "own.pth").write_bytes(b"weights")
+    assert weights_path(str(path)) == path and weights_path("stickers").name == "stickers.safetensors"
+    with pytest.raises(InputError, match="did you mean 'stickers'"):
+        weights_path("sticker")
+    with pytest.raises(InputError, match=r"there is no checkpoint .*gone\.pth"):
+        weights_path(tmp_path / "gone.pth")

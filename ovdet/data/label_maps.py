@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -194,7 +195,16 @@ def read_names(path: str | Path) -> list[str]:
     return names
 
 
-def examples_of_classes(source: LabelMaps, count: int, seed: int) -> dict[int, tuple[str, ...]]:
+class NamedPictures(Protocol):
+    """Pictures with names, and the classes that each shows."""
+
+    names: list[str]
+
+    def keys_of(self, index: int) -> tuple[int, ...]:
+        """Classes of one picture."""
+
+
+def examples_of_classes(source: NamedPictures, count: int, seed: int) -> dict[int, tuple[str, ...]]:
     """For each class `count` random pictures that show it, none twice: SegGPT's examples for ADE20K.
 
     The paper takes the best of the seeds 1000, 2000, 3000 and 4000; state which ones were run.
@@ -209,7 +219,7 @@ def examples_of_classes(source: LabelMaps, count: int, seed: int) -> dict[int, t
     """
     showing: dict[int, list[str]] = {}
     for index, name in enumerate(source.names):
-        for key in source.keys_of(index):
+        for key in sorted(set(source.keys_of(index))):
             showing.setdefault(key, []).append(name)
     chosen = {}
     for key, names in sorted(showing.items()):

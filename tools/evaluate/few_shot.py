@@ -28,7 +28,7 @@ from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
 from ovdet.metrics.segmentation import EpisodeScores
 from ovdet.seggpt.examples import Example, resize_labels
-from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.segmenter import load_segmenter, weights_path
 from ovdet.vlm.base import VLMBackbone
 from ovdet.vlm.zoo import create_vlm
 
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--world-side", type=int, default=160, help="stickers: side of scenes in pixels (default: 160)")
     parser.add_argument("--objects", type=int, nargs=2, default=(1, 4), metavar="N", help="stickers: fewest and most")
     parser.add_argument("--long-side", type=float, nargs=2, default=(40, 140), metavar="PX", help="stickers: of things")
-    parser.add_argument("--model", help="checkpoint of SegGPT")
+    parser.add_argument("--model", help="segmenter, as `ovdet segment --model` takes it")
     parser.add_argument(
         "--baseline", choices=BASELINES, nargs="+", default=[], help="beside a model, or instead of one"
     )
@@ -172,7 +172,7 @@ def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, 
 
 def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
     """SegGPT with its examples joined, and what the protocol says of it."""
-    segmenter = SegGPTSegmenter.load(args.model, args.device)
+    segmenter = load_segmenter(args.model, args.device)
     threshold = segmenter.threshold if args.threshold is None else args.threshold
 
     def answer(episode: EpisodePictures) -> np.ndarray | None:
@@ -185,7 +185,7 @@ def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
         return segmenter.soft_masks([episode.query], prompt)[0][0] > threshold
 
     facts = {"mode": args.mode, "ensemble": args.ensemble, "threshold": threshold, "mask_colour": "white"}
-    return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(args.model), **facts}
+    return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(weights_path(args.model)), **facts}
 
 
 def open_answers(args: argparse.Namespace) -> tuple[dict[str, Answer], dict[str, Any]]:

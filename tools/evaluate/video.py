@@ -35,7 +35,7 @@ from ovdet.metrics.video import TOLERANCE, VideoScores, clip_scores
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.follow import MEMORY, ClipFollower, follow
 from ovdet.seggpt.predict import SegGPTSegmenter
-from ovdet.segmenter import load_segmenter
+from ovdet.segmenter import load_segmenter, weights_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=int, default=MEMORY, help=f"past frames as examples (default: {MEMORY})")
     parser.add_argument("--mode", choices=("semantic", "instance"), default="instance")
     parser.add_argument("--device", help="of the model (default: a GPU if there is one)")
-    parser.add_argument("--weights", help="checkpoint that gave the answers; its hash goes into the result")
+    parser.add_argument(
+        "--weights", help="checkpoint that gave the answers, without --model; its hash goes into the result"
+    )
     return parser
 
 
@@ -71,12 +73,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     scores = score(clips, args.answers)
     metrics = {name: 100 * value for name, value in scores.result().items()}
     if args.out:
+        weights = weights_path(args.model) if args.model else args.weights
         protocol = {
             **clip_stamp(clips, args.layout),
             "metric": "J&F of davis2017-evaluation: objects weigh equally, first and last frame left out",
             "contour_tolerance": TOLERANCE,
             "answers": {"memory": args.memory, "mode": args.mode, "model": args.model} if args.model else "given",
-            "weights_sha256": file_digest(args.weights) if args.weights else None,
+            "weights_sha256": file_digest(weights) if weights else None,
         }
         rows = [{"object": name, **numbers} for name, numbers in scores.rows.items()]
         stamp = {"command": command_line(argv, "evaluate/video")}

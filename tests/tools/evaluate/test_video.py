@@ -1,3 +1,4 @@
+import hashlib
 import json
 import runpy
 import zipfile
@@ -98,11 +99,13 @@ def test_a_model_s_answers_are_scored(tool, folders, colour_desk, monkeypatch, p
         )
         write_label_png(folders / "data" / "Annotations" / "clip" / f"{frame:05d}.png", square(left))
     monkeypatch.setitem(tool["main"].__globals__, "load_segmenter", lambda model, device: colour_desk)
-    data, answers, out = (str(folders / name) for name in ("data", "new", "out.json"))
-    metrics = tool["main"](["folders", data, answers, "--model", "any", "--memory", "1", "--out", out])
+    data, answers, out, model = (str(folders / name) for name in ("data", "new", "out.json", "model.pth"))
+    Path(model).write_bytes(b"weights")
+    metrics = tool["main"](["folders", data, answers, "--model", model, "--memory", "1", "--out", out])
     assert metrics["J_mean"] > 85
-    said = json.loads(Path(out).read_text())["protocol"]["answers"]
-    assert said == {"memory": 1, "mode": "instance", "model": "any"}
+    protocol = json.loads(Path(out).read_text())["protocol"]
+    assert protocol["answers"] == {"memory": 1, "mode": "instance", "model": model}
+    assert protocol["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_mistakes_are_told(tool, folders):
