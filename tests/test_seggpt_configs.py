@@ -1,11 +1,14 @@
 """The configs of SegGPT: published figures, and training, resumption and test through the Runner on drawn shapes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 
@@ -54,8 +57,6 @@ def test_the_published_recipe():
 
 def test_the_published_model_takes_the_steps_of_its_decay():
     """No decay of vectors of norms and biases, nor of positions; tokens and relative positions do decay."""
-    from mmengine.optim import build_optim_wrapper
-
     config = load_config(CONFIGS / "vit_large.py")
     wrapper = {**config.optim_wrapper, "accumulative_counts": 1}
     model = seggpt(**SMALL)
@@ -64,6 +65,85 @@ def test_the_published_model_takes_the_steps_of_its_decay():
     decay = {names[id(value)]: group["weight_decay"] for group in groups for value in group["params"]}
     assert decay["positions"] == decay["norm.weight"] == decay["blocks.0.fc1.bias"] == 0.0
     assert decay["blocks.0.fc1.weight"] == decay["blocks.0.attn.row_table"] == decay["kind_tokens"] == 0.05
+
+
+def published_data(root: Path) -> None:
+    """A tiny folder of every data set that the published recipe names, each in its own layout."""
+    half = np.repeat(np.asarray([1, 2], np.uint8), 16)[None].repeat(32, axis=0)
+    photograph = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+    def save(folder: str, end: str, array: np.ndarray) -> None:
+        for name in "ab":
+            path = root / folder / f"{name}{end}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+
+    for folder, end in (
+        ("coco/train2017", ".jpg"),
+        ("cityscapes/leftImg8bit/train/ulm", "_leftImg8bit.png"),
+        ("lip/train_images", ".jpg"),
+        ("loveda/images", ".png"),
+        ("vessels/images", ".png"),
+        ("VOCdevkit/VOC2012/JPEGImages", ".jpg"),
+        ("ADEChallengeData2016/images/training", ".jpg"),
+        ("coco", ".jpg"),
+        ("isaid/images", ".png"),
+    ):
+        save(folder, end, photograph)
+    for folder, end in (
+        ("coco/stuffthingmaps/train2017", ".png"),
+        ("lip/train_segmentations", ".png"),
+        ("loveda/masks", ".png"),
+        ("cityscapes/gtFine/train/ulm", "_gtFine_labelTrainIds.png"),
+        ("ADEChallengeData2016/annotations/training", ".png"),
+        ("VOCdevkit/VOC2012/SegmentationClassAug", ".png"),
+    ):
+        save(folder, end, half)
+    save("vessels/masks", ".png", np.where(half == 1, 255, 0).astype(np.uint8))
+    save("coco/annotations/panoptic_train2017", ".png", np.stack([half, 0 * half, 0 * half], axis=2))
+    (root / "ADEChallengeData2016" / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n2\tsky\n")
+    (lists := root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (lists / "train_aug.txt").write_text("a\nb\n")
+    categories = [dict(id=1, name="cat", isthing=1), dict(id=2, name="rug", isthing=0)]
+    square = dict(category_id=1, bbox=[2, 2, 24, 24], segmentation=[[2, 2, 26, 2, 26, 26, 2, 26]])
+    segments = [dict(id=1, category_id=1), dict(id=2, category_id=2)]
+    for path, suffix, whole in (
+        ("coco/annotations/instances_train2017.json", "jpg", False),
+        ("coco/annotations/panoptic_train2017.json", "jpg", True),
+        ("paco/paco_lvis_v1_train.json", "jpg", False),
+        ("isaid/train.json", "png", False),
+    ):
+        images = [dict(id=n, file_name=f"{name}.{suffix}", height=32, width=32) for n, name in enumerate("ab")]
+        maps = [dict(image_id=n, file_name=f"{name}.png", segments_info=segments) for n, name in enumerate("ab")]
+        things = [dict(image_id=n, **square) for n in (0, 1)]
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        content = dict(images=images, annotations=maps if whole else things, categories=categories)
+        (root / path).write_text(json.dumps(content))
+
+
+def test_the_published_recipe_takes_a_step(tmp_path, monkeypatch):
+    """Of a small model, out of each of its data sets in its own layout; weights of these are a config's to say."""
+    published_data(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    config = load_config(CONFIGS / "vit_large.py")
+    config.train_dataloader.dataset.view = dict(size=32)
+    config.train_dataloader.dataset.canvas = dict(patch=8)
+    for chosen in range(len(config.sources)):
+        for place, source in enumerate(config.train_dataloader.dataset.sources):
+            source.weight = float(place == chosen)
+        samples = DATASETS.build(config.train_dataloader.dataset)
+        assert samples.shares.tolist() == [float(place == chosen) for place in range(len(config.sources))]
+        batch = default_collate([samples[Draw(0, number)] for number in range(2)])
+        assert batch["image"].shape == (2, 3, 64, 32) and batch["painting"].any(), config.sources[chosen]
+    config.model.task.update(size=seggpt, mae=None, checkpointing=True, **SMALL)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model).train()
+    wrapper = build_optim_wrapper(model, {**config.optim_wrapper, "accumulative_counts": 1})
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    losses = model.train_step(batch, wrapper)
+    assert torch.isfinite(losses["loss"]) and wrapper.optimizer.param_groups[0]["lr"] == 1e-4
+    stayed = {name for name, value in model.named_parameters() if torch.equal(value, before[name])}
+    assert not stayed - {"task.model.kind_tokens"}
 
 
 TINY = (
