@@ -19,6 +19,7 @@ from ovdet.errors import CapabilityError, InputError
 from ovdet.layers.compact import digest_of
 from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
+from ovdet.xvlm.closer import shipped_closer
 from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.model import JointSpace, XVLMModel
 from ovdet.xvlm.small import SmallXVLM
@@ -38,10 +39,12 @@ class EncodedPicture:
     Attributes:
         encoded: tokens of one picture.
         size_hw: of the original picture, in pixels.
+        image: the original, (H, W, 3) uint8 RGB; None leaves candidates without a closer look.
     """
 
     encoded: EncodedImages
     size_hw: tuple[int, int]
+    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class XVLMGrounder:
         """
         encoder = self.model.image_encoder
         pixels = encoder.normalise(square_picture(image, encoder.image_size).to(self.device))
-        return EncodedPicture(self.model.encode_images(pixels[None]), (image.shape[0], image.shape[1]))
+        return EncodedPicture(self.model.encode_images(pixels[None]), (image.shape[0], image.shape[1]), image)
 
     @torch.inference_mode()
     def read(self, sentences: Sequence[str]) -> EncodedSentences:
@@ -273,12 +276,32 @@ class XVLMGrounder:
         height, width = picture.size_hw
         boxes_norm = torch.from_numpy(boxes_xyxy / np.array([width, height, width, height], np.float32)).to(self.device)
         things = None if likelihood is None else torch.as_tensor(likelihood, device=self.device)
+        closer = self.look_closer(picture, sentences, boxes_xyxy)
         compared = [
-            model.choose(states, mask, picture.encoded, boxes_norm, things).float().cpu()
-            for states, mask in zip(sentences.states.split(BLOCK), sentences.mask.split(BLOCK), strict=True)
+            model.choose(
+                sentences.states[some],
+                sentences.mask[some],
+                picture.encoded,
+                boxes_norm,
+                things,
+                None if closer is None else closer[some],
+            )
+            for some in (slice(first, first + BLOCK) for first in range(0, len(sentences.texts), BLOCK))
         ]
-        logits = torch.cat(compared)  # (K, R)
+        logits = torch.cat(compared).float().cpu()  # (K, R)
         return self.match(picture, sentences)[:, None] * (logits - logits.amax(1, keepdim=True)).exp()
+
+    def look_closer(
+        self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray
+    ) -> Tensor | None:
+        """Cosines of K sentences and R boxes of a picture, each looked at by itself (`CloserLook`), (K, R).
+
+        None of a picture whose pixels were not kept.
+        """
+        if picture.image is None:
+            return None
+        image = torch.from_numpy(np.ascontiguousarray(picture.image)).permute(2, 0, 1).to(self.device)
+        return shipped_closer()(image, torch.from_numpy(boxes_xyxy).to(self.device), sentences.texts)
 
     @torch.inference_mode()
     def match_regions(self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray) -> Tensor:

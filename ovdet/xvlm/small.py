@@ -30,8 +30,11 @@ REACH = 2
 """Places around the one that a sentence points at most, to each side, which count as one with it."""
 
 
-PER_PLACE, ALIKE, OVERLAP, LIKELY = 0.25, 10.0, 2.0, 2.0
-"""How candidates are weighed, see `SmallXVLM.choose`; the first is for how large they are."""
+FIT_WEIGHTS = (1.0, -0.25, 5.0, 2.0, 4.0, 15.0)
+"""How much each term of `SmallXVLM.fits` counts."""
+
+FIT_WEIGHTS_APART = (1.0, -0.25, 10.0, 2.0, 2.0)
+"""The same, where nobody has looked more closely."""
 
 
 class TrunkImages(ImageEncoder):
@@ -268,11 +271,32 @@ class SmallXVLM(XVLMModel):
         encoded: EncodedImages,
         boxes_xyxy_norm: Tensor,
         likelihood: Tensor | None = None,
+        closer: Tensor | None = None,
     ) -> Tensor:
         """How well each of R boxes of one picture fits each of K sentences, compared with its other boxes.
 
-        What the pointer, the joint space and the box head say, weighed as was best on scenes for validation
-        (docs/xvlm.md); the matching head sees a region alone, and so cannot tell what lies left of another thing.
+        What `fits` says, weighed as was best on scenes for validation (tools/benchmarks/sticker_choice.py); arguments
+        as there.
+
+        Returns:
+            (K, R) logits of a softmax over R.
+        """
+        terms = self.fits(states, mask, encoded, boxes_xyxy_norm, likelihood, closer)
+        weights = FIT_WEIGHTS_APART if closer is None else FIT_WEIGHTS
+        return (terms * terms.new_tensor(weights)[:, None, None]).sum(0)
+
+    def fits(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        encoded: EncodedImages,
+        boxes_xyxy_norm: Tensor,
+        likelihood: Tensor | None = None,
+        closer: Tensor | None = None,
+    ) -> Tensor:
+        """What there is to say of R boxes of one picture and K sentences.
+
+        The matching head is not asked: it sees a region alone, and cannot tell what lies left of another thing.
 
         Args:
             states: (K, L, D).
@@ -280,9 +304,11 @@ class SmallXVLM(XVLMModel):
             encoded: of one picture.
             boxes_xyxy_norm: (R, 4) in shares of the picture.
             likelihood: (R,) that a box holds a thing, as a detector has it; None takes all for equal.
+            closer: (K, R) cosines of sentences and crops of the boxes, of `CloserLook`, if anybody has looked.
 
         Returns:
-            (K, R) logits of a softmax over R.
+            (5 or 6, K, R): logarithms of the pointer's weight inside and of the number of places there, cosines in the
+            joint space, overlaps with the box drawn, logarithms of the likelihood, and `closer`.
         """
         assert self.space is not None, "built with all heads"
         encoder, tokens = self.image_encoder, encoded.tokens
@@ -291,13 +317,16 @@ class SmallXVLM(XVLMModel):
         fused = self.first(states, mask, tokens)
         weights = self.pointer.logits(fused[:, : states.shape[2]], tokens).softmax(1)  # (K, T)
         places = masks[:, 1:].to(weights.dtype)
-        pointed = (weights @ places.T + 1e-3).log() - PER_PLACE * places.sum(1).log()  # (K, R)
+        pointed = (weights @ places.T + 1e-3).log()  # (K, R)
         regions = encoder.regions(encoded, torch.zeros(len(masks), dtype=torch.long, device=tokens.device), masks)
         alike = self.space.of_texts(states[:, 0]) @ self.space.of_images(regions.heads).T
         drawn = box_convert(self.boxes_of(fused), "cxcywh", "xyxy")
         overlap = box_iou(drawn, boxes_xyxy_norm.to(drawn))
-        logits = pointed + ALIKE * alike + OVERLAP * overlap
-        return logits if likelihood is None else logits + LIKELY * likelihood.clamp_min(1e-6).log()
+        certain = weights.new_ones(len(masks)) if likelihood is None else likelihood.to(weights)
+        of_boxes = (places.sum(1).log(), certain.clamp_min(1e-6).log())
+        sizes, likely = (each.expand_as(pointed) for each in of_boxes)
+        terms = [pointed, sizes, alike, overlap, likely, *([] if closer is None else [closer.to(pointed)])]
+        return torch.stack([each.float() for each in terms])
 
 
 class TowerTokens(SentenceTokens):

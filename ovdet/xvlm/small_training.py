@@ -15,6 +15,7 @@ from ovdet.errors import InputError
 from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
 from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.build import xvlm_small
+from ovdet.xvlm.closer import shipped_closer
 from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.losses import HardNegatives, box_losses, contrastive_loss, hard_negatives, matching_loss
 from ovdet.xvlm.small import SmallXVLM, TowerTokens
@@ -40,12 +41,14 @@ class SmallTraining(XVLMTraining):
         model: built.
         tokens: splits sentences for it.
         losses: of "contrast", "match" and "box".
+        closer: look more closely at candidates before one is chosen (`CloserLook`).
     """
 
     model: SmallXVLM
 
-    def __init__(self, model: SmallXVLM, tokens: TowerTokens, losses: Sequence[str]) -> None:
+    def __init__(self, model: SmallXVLM, tokens: TowerTokens, losses: Sequence[str], closer: bool = True) -> None:
         super().__init__(model, tokens, losses, clamp_temperature=True)
+        self.closer = closer
 
     def batch_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, see the head of `ovdet.xvlm.training`."""
@@ -106,15 +109,22 @@ class SmallTraining(XVLMTraining):
             if not len(rows) or not len(boxes_xyxy):
                 continue
             sides = torch.as_tensor(batch["size_hw"])[place].flip(0).repeat(2)  # W H W H
-            shares, likelihood = (
-                (boxes_xyxy / sides).to(index.device),
-                batch["candidate_scores"][place].to(index.device),
-            )
+            shares = (boxes_xyxy / sides).to(index.device)
+            likelihood = batch["candidate_scores"][place].to(index.device)
             own = encoded.rows(slice(place, place + 1))
-            best = self.model.choose(states[rows], mask[rows], own, shares, likelihood).argmax(1)
+            closer = self._look_closer(batch, place, rows, shares)
+            best = self.model.choose(states[rows], mask[rows], own, shares, likelihood, closer).argmax(1)
             for row, chosen in zip(rows.tolist(), best.tolist(), strict=True):
                 found[row]["box_xyxy"] = boxes_xyxy[chosen]
         return found
+
+    def _look_closer(self, batch: Batch, place: int, rows: Tensor, shares: Tensor) -> Tensor | None:
+        """Cosines of some of the texts and of the boxes of their picture, if this is asked for."""
+        if not self.closer:
+            return None
+        image = batch["images"][place]
+        boxes = shares * image.shape[1]  # in pixels of the square as it is seen
+        return shipped_closer()(image.to(shares.device), boxes, [batch["texts"][row] for row in rows.tolist()])
 
     def _ask(self, asked: Sequence[Asked], states: Tensor, mask: Tensor) -> list[Tensor]:
         """First tokens of several sets of pairs, in one pass, so that tokens are projected once."""
@@ -179,6 +189,7 @@ def small_training(
     fusion_layers: int = 3,
     dropout: float = 0.0,
     frozen_stages: int = 0,
+    closer: bool = True,
 ) -> SmallTraining:
     """A small X-VLM with its losses.
 
@@ -192,6 +203,7 @@ def small_training(
         fusion_layers: cross-modal ones.
         dropout: of the layers.
         frozen_stages: of the trunk.
+        closer: look more closely at candidates, where evaluation has them, before one is chosen.
 
     Raises:
         InputError: there is no such backbone, or a size cannot be.
@@ -199,7 +211,7 @@ def small_training(
     model = xvlm_small(image_size, width, text_layers, fusion_layers, dropout, frozen_stages)
     if teacher is not None:
         start_from(model, teacher)
-    return SmallTraining(model, TowerTokens(), losses)
+    return SmallTraining(model, TowerTokens(), losses, closer)
 
 
 @torch.no_grad()

@@ -197,7 +197,8 @@ class XVLMTraining(nn.Module):
         index = image_index.to(self._device())
         ids, mask = (each.to(index.device) for each in self.tokens(texts))
         encoded = self.model.encode_images(self.prepare(images))
-        return self._answer(encoded, self.model.encode_text(ids, mask), mask, index, batch)
+        known = {"images": images, "texts": texts, **batch}
+        return self._answer(encoded, self.model.encode_text(ids, mask), mask, index, known)
 
     def _answer(
         self, encoded: EncodedImages, states: Tensor, mask: Tensor, index: Tensor, batch: Batch

@@ -6,6 +6,7 @@ import torch
 
 from ovdet.errors import CapabilityError, InputError
 from ovdet.xvlm.build import xvlm, xvlm_small
+from ovdet.xvlm.closer import CloserLook
 from ovdet.xvlm.predict import XVLMGrounder, square_picture
 from ovdet.xvlm.small import TowerTokens
 from ovdet.xvlm.weights import XVLMFacts, load_model, save_model
@@ -94,7 +95,8 @@ def test_candidates_are_each_matched_with_the_sentence(grounder, model, tokens):
     assert none.absent and none.confidence == 0
 
 
-def test_a_small_model_compares_candidates_with_each_other():
+def test_a_small_model_compares_candidates_with_each_other(monkeypatch, tower):
+    monkeypatch.setattr("ovdet.xvlm.predict.shipped_closer", lambda: CloserLook(tower))
     torch.manual_seed(0)
     model = xvlm_small(64, 32, 1, 1)
     grounder = XVLMGrounder(model, TowerTokens(), XVLMFacts("xvlm_small", model.recipe["arguments"]))
@@ -104,7 +106,9 @@ def test_a_small_model_compares_candidates_with_each_other():
     scores = grounder.score_candidates(encoded, read, boxes, likely)
     with torch.no_grad():
         norm = torch.from_numpy(boxes / [60, 40, 60, 40]).float()
-        logits = model.choose(read.states, read.mask, encoded.encoded, norm, torch.from_numpy(likely))
+        pixels = torch.from_numpy(picture()).permute(2, 0, 1)
+        closer = CloserLook(tower)(pixels, torch.from_numpy(boxes), SENTENCES)
+        logits = model.choose(read.states, read.mask, encoded.encoded, norm, torch.from_numpy(likely), closer)
     np.testing.assert_allclose(scores.amax(1), grounder.match(encoded, SENTENCES), atol=1e-6)
     shares = scores / scores.sum(1, keepdim=True)
     np.testing.assert_allclose(shares, logits.softmax(1), atol=1e-5)

@@ -8,6 +8,7 @@ from ovdet.layers.trunk import CompactTrunk
 from ovdet.xvlm.build import xvlm_small
 from ovdet.xvlm.images import region_masks
 from ovdet.xvlm.small import (
+    FIT_WEIGHTS,
     PointedBox,
     Pointer,
     TowerSentences,
@@ -111,7 +112,12 @@ def test_candidates_are_weighed_by_all_that_speaks_for_them():
             overlap = box_iou(drawn, boxes[place : place + 1])[:, 0]
             torch.testing.assert_close(found[:, place], pointed + 10 * alike + 2 * overlap, atol=1e-4, rtol=1e-4)
         sure = model.choose(states, mask, encoded, boxes, torch.tensor([1.0, 0.5, 1.0]))
+        closer = torch.randn(2, 3)
+        looked = model.choose(states, mask, encoded, boxes, closer=closer)
+        terms = model.fits(states, mask, encoded, boxes, closer=closer)
     torch.testing.assert_close(sure - found, torch.tensor([[0, 2 * np.log(0.5), 0]] * 2).float(), atol=1e-4, rtol=1e-4)
+    assert torch.equal(terms[5], closer) and not terms[4].any()
+    torch.testing.assert_close(looked, sum(w * term for w, term in zip(FIT_WEIGHTS, terms, strict=True)))
 
 
 def test_a_trunk_of_the_zoo_fits():
