@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ovdet.errors import CapabilityError, InputError
 from ovdet.results import Detections, Grounding
 from ovdet.seggpt.config import SegGPTConfig
 from ovdet.seggpt.model import ExampleTokens, SegGPTModel
 from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.vlm.base import BackboneSpec, VLMBackbone
 from ovdet.xvlm.predict import EncodedSentences
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
@@ -195,6 +198,35 @@ class ColourMatcher(nn.Module):
         return torch.stack(found).mean(0)
 
 
+class RandomFeatures(VLMBackbone):
+    """A fixed random projection of the 8x8 thumbnail; texts are seeds."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__(
+            BackboneSpec("random-features", "contrastive", width, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0")
+        )
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(3 * 64, width, generator=generator))
+
+    @property
+    def fingerprint(self) -> str:
+        return "random-features-0"
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        thumbnails = F.adaptive_avg_pool2d(self.normalise(images), 8).flatten(1)
+        return F.normalize(thumbnails @ self.weight, dim=1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        rows = [
+            torch.randn(self.spec.embed_dim, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
+            for text in texts
+        ]
+        return F.normalize(torch.stack(rows), dim=1)
+
+    def forward_dense(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
 def paint(size_hw: tuple[int, int], *blobs: tuple[str, tuple[int, int, int, int]]) -> np.ndarray:
     """A grey picture with coloured rectangles (x1, y1, x2, y2)."""
     image = np.full((*size_hw, 3), 128, np.uint8)
@@ -252,6 +284,11 @@ def blob_grounder() -> BlobGrounder:
 def colour_desk() -> SegGPTSegmenter:
     """The desk of the examples' room, of which the network goes by colours alone."""
     return SegGPTSegmenter(ColourMatcher(), name="colours")
+
+
+@pytest.fixture
+def tower() -> RandomFeatures:
+    return RandomFeatures().eval()
 
 
 @pytest.fixture(name="paint")

@@ -20,6 +20,13 @@ def enlarge_boxes(boxes_xyxy: Tensor, scale: float) -> Tensor:
     return torch.cat([top_left - half_extent, bottom_right + half_extent], dim=1)  # (N, 4)
 
 
+def squares_about(boxes_xyxy: Tensor, scale: float) -> Tensor:
+    """Squares about the centres of boxes, as wide as their longer sides times `scale`: (N, 4) in, (N, 4) out."""
+    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+    half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).amax(dim=1, keepdim=True) * (scale / 2)
+    return torch.cat([centres - half, centres + half], dim=1)
+
+
 def clip_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Cut boxes at the border of a picture of `size_hw` pixels; (N, 4) in, (N, 4) out."""
     height, width = size_hw

@@ -26,7 +26,7 @@ class ViLDConfig:
         max_distill_rois: best-scored proposals of a picture that are distilled; the others are left out.
         teacher_boxes: of the RPN's own, embedded on the fly if a picture brings no proposals.
         crop_scales: of the crops that a teacher on the fly reads.
-        square_crops: crop squares instead of warping boxes, see `CropTeacher`.
+        square_crops: crop squares instead of warping boxes, see `CropEncoder`.
         half_teacher: let the teacher on the fly compute in the training's mixed precision instead of float32.
         closed_classes: names of the training data, base and novel, where the variant is "supervised"; else 0.
         max_mask_regions: of a picture that the mask head learns from; the objects' own boxes come first.

@@ -19,8 +19,8 @@ from ovdet.vild.config import ViLDConfig
 from ovdet.vild.heads import Float32RPNHead
 from ovdet.vild.masks import paste_masks
 from ovdet.vild.roi_head import ClassTable, ViLDRoIHead
-from ovdet.vild.teacher import CropTeacher
 from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.crops import CropEncoder
 
 
 class ViLDModel(BaseDetector):
@@ -57,7 +57,7 @@ class ViLDModel(BaseDetector):
         self.roi_head = roi_head
         self.proposal_settings = proposal_settings
         self.recipe: dict[str, Any] = {}  # the builder's name and arguments; build.py fills it in
-        self._teacher: CropTeacher | None = None
+        self._teacher: CropEncoder | None = None
         self._base_known = False
         self.register_buffer("class_embeddings", torch.zeros(0, self.config.embed_dim), persistent=False)
         self.register_buffer("base_mask", torch.zeros(0, dtype=torch.bool), persistent=False)
@@ -113,7 +113,7 @@ class ViLDModel(BaseDetector):
             )
         config = self.config
         self._teacher = (
-            CropTeacher(backbone, config.crop_scales, square=config.square_crops, half=config.half_teacher)
+            CropEncoder(backbone, config.crop_scales, square=config.square_crops, half=config.half_teacher)
             if backbone is not None
             else None
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ovdet.ops.boxes import squares_about
+
 
 def pool_regions(level: Tensor, rois: Tensor, stride: int, side: int, samples: int = 2) -> Tensor:
     """Pool each region into side x side bins, as `torchvision.ops.roi_align` with aligned=True does.
@@ -60,6 +62,4 @@ def axis_weights(starts: Tensor, ends: Tensor, stride: int, side: int, cells: in
 
 def square_regions(rois: Tensor, scale: float) -> Tensor:
     """Squares about the centres of regions, as wide as their longer sides times `scale`: (N, 5) -> (N, 5)."""
-    centres = (rois[:, 1:3] + rois[:, 3:5]) / 2
-    half = (rois[:, 3:5] - rois[:, 1:3]).amax(dim=1, keepdim=True) * (scale / 2)
-    return torch.cat([rois[:, :1], centres - half, centres + half], dim=1)
+    return torch.cat([rois[:, :1], squares_about(rois[:, 1:], scale)], dim=1)

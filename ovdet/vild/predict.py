@@ -23,10 +23,10 @@ from ovdet.vild.crops import CropNamedModel
 from ovdet.vild.masks import paste_mask, paste_masks
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.roi_head import ClassTable
-from ovdet.vild.teacher import CropTeacher
 from ovdet.vild.weights import CheckpointFacts, load_model, save_model
 from ovdet.vlm.base import VLMBackbone
 from ovdet.vlm.class_pictures import class_rows
+from ovdet.vlm.crops import CropEncoder
 from ovdet.vlm.prompts import class_embeddings as embed_names
 from ovdet.vlm.prompts import clean_name
 
@@ -123,7 +123,7 @@ class ViLDDetector:
             raise CapabilityError(
                 f"{tower.spec.name}, which {self.name} was trained with, sees no pictures; give words"
             )
-        teacher = CropTeacher(tower, config.crop_scales, square=config.square_crops)
+        teacher = CropEncoder(tower, config.crop_scales, square=config.square_crops)
         rows = []
         for image, box in zip(images, boxes_xyxy, strict=True):
             picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(tower.mean) / 255

@@ -1,7 +1,7 @@
-"""The teacher at hand: region embeddings by crop, made while the student trains (for small runs).
+"""Regions of pictures as crops, each looked at by a backbone of the zoo: dear, and as exact as the backbone is.
 
-A long training reads stored embeddings instead, made once from the pictures as they are on disk. Here the crops
-come from the picture as the student sees it, resized and flipped.
+For teachers at hand while a student trains (a long training reads stored embeddings instead), and for models that look
+at a few boxes more closely.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from ovdet.vild.pooling import square_regions
+from ovdet.ops.boxes import squares_about
 from ovdet.vlm.base import VLMBackbone, crop_boxes
 
 
-class CropTeacher:
-    """Embeds boxes of the student's input. No nn.Module: its weights are no part of the student's.
+class CropEncoder:
+    """Embeds boxes of pictures. No nn.Module: its weights are no part of the model's that it serves.
 
     Args:
         backbone: of the zoo; put in evaluation mode, moved to where the pictures are, never trained.
@@ -80,7 +80,7 @@ class CropTeacher:
         """What to cut out for each box: (N, 4) -> (N, 4)."""
         if not self.square:
             return crop_boxes(boxes_xyxy, scale, size_hw)
-        return square_regions(torch.cat([torch.zeros_like(boxes_xyxy[:, :1]), boxes_xyxy], dim=1), scale)[:, 1:]
+        return squares_about(boxes_xyxy, scale)
 
 
 def _blocks(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, clip_boxes_to_image
 
-from ovdet.ops.boxes import clip_boxes, enlarge_boxes, xyxy_to_xywh
+from ovdet.ops.boxes import clip_boxes, enlarge_boxes, squares_about, xyxy_to_xywh
 
 coordinate = st.floats(-500, 500, width=32)
 boxes = st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=5).map(
@@ -54,3 +54,13 @@ def test_types_are_kept(dtype):
     for result in (enlarge_boxes(boxes_xyxy, 1.5), clip_boxes(boxes_xyxy, (20, 20)), xyxy_to_xywh(boxes_xyxy)):
         assert result.dtype == dtype
         assert np.isfinite(result.numpy()).all()
+
+
+@given(boxes, st.floats(0.5, 3))
+def test_squares_share_centres_and_hold_the_longer_side(boxes_xyxy, scale):
+    ordered = torch.cat([boxes_xyxy[:, :2].minimum(boxes_xyxy[:, 2:]), boxes_xyxy[:, :2].maximum(boxes_xyxy[:, 2:])], 1)
+    squares = squares_about(ordered, scale)
+    expected, found = (box_convert(each.double(), "xyxy", "cxcywh") for each in (ordered, squares))
+    torch.testing.assert_close(found[:, :2], expected[:, :2], atol=1e-3, rtol=1e-5)
+    sides = (expected[:, 2:].amax(1, keepdim=True) * scale).expand(-1, 2)
+    torch.testing.assert_close(found[:, 2:], sides, atol=1e-3, rtol=1e-4)

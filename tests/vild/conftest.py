@@ -7,7 +7,6 @@ import ovdet  # noqa: F401  mmdet imports after it
 # isort: split
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from ovdet.data.stickers.vocabulary import load_vocabulary
 from ovdet.metrics.detection import class_precision, summarise
@@ -28,38 +26,8 @@ from ovdet.ops.masks import encode_masks
 from ovdet.results import Detections
 from ovdet.vild.build import vild_tiny
 from ovdet.vild.model import ViLDModel
-from ovdet.vlm.base import BackboneSpec, VLMBackbone
 
 WIDTH = 32
-
-
-class RandomFeatures(VLMBackbone):
-    """A fixed random projection of the 8x8 thumbnail; texts are seeds."""
-
-    def __init__(self, width: int = WIDTH) -> None:
-        super().__init__(
-            BackboneSpec("random-features", "contrastive", width, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "Apache-2.0")
-        )
-        generator = torch.Generator().manual_seed(0)
-        self.weight = torch.nn.Parameter(torch.randn(3 * 64, width, generator=generator))
-
-    @property
-    def fingerprint(self) -> str:
-        return "random-features-0"
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        thumbnails = F.adaptive_avg_pool2d(self.normalise(images), 8).flatten(1)
-        return F.normalize(thumbnails @ self.weight, dim=1)
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        rows = [
-            torch.randn(self.spec.embed_dim, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
-            for text in texts
-        ]
-        return F.normalize(torch.stack(rows), dim=1)
-
-    def forward_dense(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +35,6 @@ def _seeded() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     MMLogger.get_current_instance().setLevel("WARNING")  # init_weights reports every weight
-
-
-@pytest.fixture
-def tower() -> RandomFeatures:
-    return RandomFeatures().eval()
 
 
 @pytest.fixture

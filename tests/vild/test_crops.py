@@ -7,7 +7,7 @@ from ovdet.errors import InputError
 from ovdet.vild.build import BUILDERS
 from ovdet.vild.crops import crop_scores, true_rivals
 from ovdet.vild.roi_head import ClassTable
-from ovdet.vild.teacher import CropTeacher
+from ovdet.vlm.crops import CropEncoder
 
 WIDTH = 32
 
@@ -58,7 +58,7 @@ def test_names_come_from_the_teacher_on_the_refined_boxes(model, tower):
     for picture, sample, own in zip(pictures, found, proposals, strict=True):
         boxes = sample.pred_instances.bboxes[:5]
         assert len(boxes) == 5
-        vectors = CropTeacher(tower, model.config.crop_scales, square=model.config.square_crops).embed(
+        vectors = CropEncoder(tower, model.config.crop_scales, square=model.config.square_crops).embed(
             picture[None, :, :96, :128].clamp(0, 1), [(96, 128)], [boxes]
         )[0]
         likely = (vectors @ table.T / model.config.test_temperature).softmax(dim=1)
