@@ -57,9 +57,14 @@ class CompactTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W), normalised -> (B, C, H/8, W/8), (B, C, H/16, W/16), (B, C, H/32, W/32)."""
+        fine, middle, coarse = self.stages_from(images, 2)
+        return fine, middle, coarse
+
+    def stages_from(self, images: Tensor, first: int) -> list[Tensor]:
+        """The outputs of all stages from the given one on, images as in `forward`; stage s has stride 2 ** (s + 1)."""
         levels = []
         x = images
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        return levels[2], levels[3], levels[4]
+        return levels[first:]

@@ -22,6 +22,7 @@ def seggpt(
     position_grid: int = 14,
     drop_path: float = 0.1,
     stem: str = "patches",
+    decoder: str = "pixels",
 ) -> SegGPTModel:
     """Build a SegGPT of any size; see `SegGPTConfig`. `mlp_width` None is four times the width."""
     config = SegGPTConfig(
@@ -37,6 +38,7 @@ def seggpt(
         position_grid=position_grid,
         drop_path=drop_path,
         stem=stem,
+        decoder=decoder,
     )
     model = SegGPTModel(config)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
@@ -50,7 +52,7 @@ def seggpt_vit_large(drop_path: float = 0.1) -> SegGPTModel:
 
 
 def seggpt_small(side: int = 192, drop_path: float = 0.0) -> SegGPTModel:
-    """Build a size for CPUs and the offline world: 4 blocks of 128 channels on a convolutional trunk.
+    """Build a size for CPUs and the offline world: 5 blocks of 192 channels on a convolutional trunk.
 
     Args:
         side: of a picture in pixels, a multiple of 16.
@@ -59,16 +61,16 @@ def seggpt_small(side: int = 192, drop_path: float = 0.0) -> SegGPTModel:
     return seggpt(
         canvas_hw=(2 * side, side),
         patch=16,
-        width=128,
-        depth=4,
-        heads=2,
-        mlp_width=256,
+        width=192,
+        depth=5,
+        heads=3,
+        mlp_width=384,
         merge_block=0,
-        taps=(0, 1, 3),
-        decoder_channels=8,
+        taps=(0, 2, 4),
         position_grid=14,
         drop_path=drop_path,
         stem="trunk",
+        decoder="skips",
     )
 
 

@@ -9,6 +9,9 @@ from ovdet.errors import InputError
 STEMS = ("patches", "trunk")
 """What turns pictures into tokens."""
 
+DECODERS = ("pixels", "skips")
+"""What turns tokens into colours."""
+
 
 @dataclass(frozen=True)
 class SegGPTConfig:
@@ -28,6 +31,8 @@ class SegGPTConfig:
         drop_path: of the last block in training; it grows linearly from 0 in the first.
         stem: what turns pictures into tokens: "patches", the linear layer that embeds paintings too, as published; or
             "trunk", the levels of a small convolutional network (ours, for patches of 16 pixels alone).
+        decoder: what turns tokens into colours: "pixels", a linear layer and two convolutions, as published; or
+            "skips", convolutions that also see the trunk's finer levels (ours, for stems that are one).
     """
 
     canvas_hw: tuple[int, int] = (896, 448)
@@ -42,6 +47,7 @@ class SegGPTConfig:
     position_grid: int = 14
     drop_path: float = 0.1
     stem: str = "patches"
+    decoder: str = "pixels"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "canvas_hw", tuple(int(side) for side in self.canvas_hw))
@@ -59,6 +65,8 @@ class SegGPTConfig:
             raise InputError(f"merge_block must lie between 0 and the first tap {self.taps[0]}, got {self.merge_block}")
         if self.stem not in STEMS or (self.stem == "trunk" and self.patch != 16):
             raise InputError(f"stem must be patches, or trunk with patches of 16, got {self.stem!r} with {self.patch}")
+        if self.decoder not in DECODERS or (self.decoder == "skips" and self.stem != "trunk"):
+            raise InputError(f"decoder must be pixels, or skips with the stem trunk, got {self.decoder!r}")
         self.grid_of(self.canvas_hw)
 
     @property

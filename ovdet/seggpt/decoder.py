@@ -1,12 +1,15 @@
-"""From tokens to colours: a linear layer to pixels and two convolutions, band by band."""
+"""From tokens to colours: as published, band by band; or by convolutions that see the picture's finer levels too."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ovdet.layers.trunk import WIDTHS, ConvNorm, Residual
 
 BAND_BYTES = 12 << 20
 """Of the pixel features that may exist at a time in one copy, without gradients."""
@@ -77,3 +80,48 @@ class PixelDecoder(nn.Module):
         of_row = slice(row * self.patch * self.channels, (row + 1) * self.patch * self.channels)
         line = functional.linear(tokens, self.expand.weight[of_row], self.expand.bias[of_row])  # (N, w, p C)
         return line.view(len(tokens), 1, -1, self.channels)
+
+
+class SkipDecoder(nn.Module):
+    """Tokens to colours by way of the finer levels of a trunk, which know where things end.
+
+    Tokens of 16 pixels tell what belongs to the thing; a network that has seen few paintings draws outlines no finer
+    than these. Here each step doubles the resolution and joins what the trunk saw there (U-Net, arXiv:1505.04597),
+    down to two pixels, of which colours are stretched linearly.
+
+    Args:
+        in_channels: of a token, all taps together.
+        widths: channels at strides 16, 8, 4 and 2.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int] = (96, 64, 32, 16)) -> None:
+        super().__init__()
+        self.expand = nn.Linear(in_channels, widths[0])
+        levels = (WIDTHS[2], WIDTHS[1])  # of the trunk, at strides 8 and 4
+        self.skips = nn.ModuleList(nn.Conv2d(seen, own, 1) for seen, own in zip(levels, widths[1:3], strict=True))
+        self.pixels = ConvNorm(3, widths[3], 2)
+        self.steps = nn.ModuleList(
+            nn.Sequential(ConvNorm(before + own, own), Residual(own))
+            for before, own in itertools.pairwise(widths)
+        )
+        self.head = nn.Conv2d(widths[3], 3, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, taps: Sequence[Tensor], pictures: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Paint.
+
+        Args:
+            taps: (N, h, w, D) each; their channels are joined.
+            pictures: (N, 3, 16 h, 16 w) normalised, what is painted.
+            levels: what the trunk sees of them, at stride 8 and at stride 4.
+
+        Returns:
+            (N, 3, 16 h, 16 w).
+        """
+        x = self.expand(torch.cat(list(taps), dim=3)).permute(0, 3, 1, 2)  # (N, C, h, w), channels last
+        seen = [skip(level) for skip, level in zip(self.skips, levels, strict=True)]
+        seen.append(self.pixels(pictures.contiguous(memory_format=torch.channels_last)))
+        for step, own in zip(self.steps, seen, strict=True):
+            x = functional.interpolate(x, own.shape[2:], mode="bilinear")
+            x = step(torch.cat([x, own.to(x.dtype)], dim=1))  # (N, C, H / s, W / s)
+        return functional.interpolate(self.head(x), pictures.shape[2:], mode="bilinear")

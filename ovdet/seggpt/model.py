@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from ovdet.errors import InputError
 from ovdet.seggpt.blocks import CanvasBlock
 from ovdet.seggpt.config import SegGPTConfig
-from ovdet.seggpt.decoder import PixelDecoder
-from ovdet.seggpt.stem import TrunkStem
+from ovdet.seggpt.decoder import PixelDecoder, SkipDecoder
+from ovdet.seggpt.stem import Levels, TrunkStem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Of RGB in 0..1, of pictures and paintings alike."""
@@ -84,7 +84,9 @@ class SegGPTModel(nn.Module):
             CanvasBlock(width, config.heads, config.mlp_width, config.grid_hw, drop) for drop in drops
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.decoder = PixelDecoder(width * len(config.taps), config.decoder_channels, config.patch)
+        tapped = width * len(config.taps)
+        skips = config.decoder == "skips"
+        self.decoder = SkipDecoder(tapped) if skips else PixelDecoder(tapped, config.decoder_channels, config.patch)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -115,7 +117,7 @@ class SegGPTModel(nn.Module):
         owner: Tensor | None = None,
         *,
         lower: bool = False,
-        embedded: Tensor | None = None,
+        seen: Levels | None = None,
     ) -> Tensor:
         """Paint canvases: the training pass, any patches masked.
 
@@ -127,7 +129,7 @@ class SegGPTModel(nn.Module):
             owner: (N,) which rows are examples of one picture in question and go through the feature ensemble:
                 indices from 0 to Q - 1, each used. Rows of one owner must have equal lower halves. None: no two.
             lower: paint the lower halves alone, where only these are wanted.
-            embedded: (N, h, w, D) tokens of the images, both halves, where they are known already.
+            seen: what the stem's trunk sees of the pictures, 2 N rows, all upper halves first, where that is known.
 
         Returns:
             (N, 3, H, W) in the colours of `paintings`; of `lower`, (N, 3, H / 2, W), the same there.
@@ -137,8 +139,11 @@ class SegGPTModel(nn.Module):
         """
         grid_hw = self._check(images, paintings, masked, kinds, owner)
         first = _first_rows(owner)
+        pictures = torch.cat(images.chunk(2, dim=2))  # (2 N, 3, H / 2, W), upper halves first
+        if seen is None:
+            seen = self._see(pictures)
         halves = []
-        for stream in self._streams(images if embedded is None else embedded, paintings, masked, kinds, grid_hw):
+        for stream in self._streams(pictures, seen, paintings, masked, kinds, grid_hw):
             prompts, queries = stream.flatten(1, 2).chunk(2, dim=1)  # each (N, t, D)
             queries = queries.contiguous() if first is None else queries[first]  # (Q, t, D)
             halves.append(self._run_stream(prompts.contiguous(), queries, owner, grid_hw))
@@ -147,9 +152,21 @@ class SegGPTModel(nn.Module):
             return torch.cat([prompts, queries if owner is None else queries[owner]], dim=1).unflatten(1, grid_hw)
 
         taps = self._merge_and_run(*halves, owner, grid_hw, whole)
+        if isinstance(self.decoder, SkipDecoder):
+            return self._paint_with_skips(taps, pictures, seen, lower)
         if lower:
             return self.decoder([tap[:, grid_hw[0] // 2 - 1 :] for tap in taps], context=1)
         return self.decoder(taps)
+
+    def _paint_with_skips(self, taps: list[Tensor], pictures: Tensor, seen: Levels | None, lower: bool) -> Tensor:
+        """Paint whole canvases, or their lower halves; arguments as in `forward`."""
+        assert isinstance(self.decoder, SkipDecoder) and seen is not None, "the config allows it with a trunk alone"
+        skips = (seen.fine, seen.finest)
+        if lower:
+            below = [tap.chunk(2, dim=1)[1] for tap in taps]
+            return self.decoder(below, pictures.chunk(2)[1], [level.chunk(2)[1] for level in skips])
+        painted = self.decoder([torch.cat(tap.chunk(2, dim=1)) for tap in taps], pictures, skips)
+        return torch.cat(painted.chunk(2), dim=2)
 
     @torch.no_grad()
     def encode_examples(self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC) -> ExampleTokens:
@@ -174,7 +191,7 @@ class SegGPTModel(nn.Module):
         blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
         prompts, blanks = self._run_stream(prompts, blanks, owner, grid_hw)
-        embedded = (self._embed_pictures(pictures) + self.picture_token).flatten(1, 2) + above
+        embedded = (self._embed_pictures(pictures, self._see(pictures)) + self.picture_token).flatten(1, 2) + above
         return ExampleTokens(embedded, prompts, blanks, kind)
 
     @torch.no_grad()
@@ -201,7 +218,8 @@ class SegGPTModel(nn.Module):
         if count > 1:
             owner = torch.arange(batch, device=targets.device).repeat_interleave(count)
         _, below = self._extra(grid_hw, examples.kind)
-        queries = (self._embed_pictures(targets) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
+        seen = self._see(targets)
+        queries = (self._embed_pictures(targets, seen) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
         prompts = examples.pictures.repeat(batch, 1, 1)  # (B P, t, D)
         pictures = self._run_stream(prompts, queries, owner, grid_hw)
         paintings = (examples.paintings.repeat(batch, 1, 1), examples.blanks)
@@ -209,16 +227,24 @@ class SegGPTModel(nn.Module):
         def lower(prompts: Tensor, queries: Tensor) -> Tensor:  # and one row above the seam, of the first example
             return torch.cat([prompts[::count, -columns:], queries], dim=1).unflatten(1, (1 + rows, columns))
 
-        return self.decoder(self._merge_and_run(pictures, paintings, owner, grid_hw, lower), context=1)
+        taps = self._merge_and_run(pictures, paintings, owner, grid_hw, lower)
+        if isinstance(self.decoder, SkipDecoder):
+            assert seen is not None, "the config allows it with a trunk alone"
+            return self.decoder([tap[:, 1:] for tap in taps], targets, (seen.fine, seen.finest))
+        return self.decoder(taps, context=1)
 
     def _streams(
-        self, images: Tensor, paintings: Tensor, masked: Tensor, kinds: Tensor, grid_hw: tuple[int, int]
+        self,
+        pictures: Tensor,
+        seen: Levels | None,
+        paintings: Tensor,
+        masked: Tensor,
+        kinds: Tensor,
+        grid_hw: tuple[int, int],
     ) -> Iterator[Tensor]:
         """Tokens of the pictures, then of the paintings with what is hidden left blank, (N, h, w, D) each."""
         extra = self._positions(grid_hw) + self.kind_tokens[kinds][:, None, None]  # (N, h, w, D)
-        if images.shape[1:3] != grid_hw:  # pictures, each by itself: a trunk must not see across the seam
-            images = torch.cat([self._embed_pictures(half) for half in images.chunk(2, dim=2)], dim=1)
-        yield images + self.picture_token + extra
+        yield torch.cat(self._embed_pictures(pictures, seen).chunk(2), dim=1) + self.picture_token + extra
         hidden = masked.to(extra.dtype)[..., None]  # (N or 1, h, w, 1)
         yield self._embed(paintings) * (1 - hidden) + self.mask_token * hidden + self.painting_token + extra
 
@@ -262,11 +288,15 @@ class SegGPTModel(nn.Module):
         """(N, 3, H, W) -> (N, h, w, D)."""
         return self.patch_embed(pictures.to(self.patch_embed.weight.dtype)).permute(0, 2, 3, 1)
 
-    def _embed_pictures(self, pictures: Tensor) -> Tensor:
+    def _see(self, pictures: Tensor) -> Levels | None:
+        """What the stem's trunk makes of pictures (N, 3, H, W), each by itself: it must not see across a seam."""
+        return None if self.stem is None else self.stem.levels(pictures * self.std + self.mean)
+
+    def _embed_pictures(self, pictures: Tensor, seen: Levels | None) -> Tensor:
         """(N, 3, H, W) -> (N, h, w, D), pictures without their paintings."""
-        if self.stem is None:
+        if self.stem is None or seen is None:
             return self._embed(pictures)
-        return self.stem(pictures * self.std + self.mean)
+        return self.stem.project(seen)
 
     def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """The learned grid stretched over the canvas, (h, w, D)."""

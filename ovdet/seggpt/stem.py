@@ -7,6 +7,8 @@ already lets attention match from the first step. All else of the network stays 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,22 @@ STRIDE = 16
 
 TRUNK_MEAN, TRUNK_STD = 0.5, 0.25
 """Of the pictures that compact trunks learn from."""
+
+
+class Levels(NamedTuple):
+    """What a trunk sees of pictures, (B, C, h, w) each.
+
+    Attributes:
+        finest: at stride 4.
+        fine: at stride 8.
+        middle: at stride 16.
+        coarse: at stride 32.
+    """
+
+    finest: Tensor
+    fine: Tensor
+    middle: Tensor
+    coarse: Tensor
 
 
 class TrunkStem(nn.Module):
@@ -51,19 +69,19 @@ class TrunkStem(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embed pictures: (B, 3, H, W), RGB in 0..1, sides multiples of 16 -> (B, H / 16, W / 16, D)."""
-        return self.project(*self.levels(pictures))
+        return self.project(self.levels(pictures))
 
-    def levels(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the trunk sees, (B, C, h, w) each: fine and middle at stride 16, coarse at stride 32."""
+    def levels(self, pictures: Tensor) -> Levels:
+        """What the trunk sees of pictures as of `forward`."""
         pixels = ((pictures - TRUNK_MEAN) / TRUNK_STD).contiguous(memory_format=torch.channels_last)
-        fine, middle, coarse = self.trunk(pixels)
-        return functional.pixel_unshuffle(fine, 2), middle, coarse
+        return Levels(*self.trunk.stages_from(pixels, 1))
 
-    def project(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
+    def project(self, levels: Levels) -> Tensor:
         """Tokens (B, h, w, D) of `levels`."""
+        wanted = (functional.pixel_unshuffle(levels.fine, 2), levels.middle, levels.coarse)
         first, second, third = (
             project(norm(level.permute(0, 2, 3, 1)))
-            for level, norm, project in zip((fine, middle, coarse), self.norms, self.projections, strict=True)
+            for level, norm, project in zip(wanted, self.norms, self.projections, strict=True)
         )
         third = functional.interpolate(third.permute(0, 3, 1, 2).float(), first.shape[1:3], mode="bilinear")
         return first + second + third.permute(0, 2, 3, 1)

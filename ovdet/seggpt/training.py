@@ -23,7 +23,7 @@ from ovdet.errors import InputError
 from ovdet.files import replacing
 from ovdet.seggpt.losses import BETA, painting_loss
 from ovdet.seggpt.model import SegGPTModel
-from ovdet.seggpt.stem import TrunkStem
+from ovdet.seggpt.stem import Levels, TrunkStem
 from ovdet.seggpt.weights import THRESHOLD, load_model, save_compact, save_model, start_from_mae
 from ovdet.vlm.trunks import trunk_weights
 
@@ -63,31 +63,32 @@ class SegGPTTraining(nn.Module):
             masked: (N, h, w) bool, hidden patches.
             kind: (N,) 0 for categories, 1 for instances.
             valid: (N, 2S, S) bool, pixels that are judged.
-            pictures: (N, 2) numbers of the pictures, prompt and target, where they come again and again: what a
-                frozen trunk makes of them is kept, in half precision.
+            pictures: (N, 2) numbers of the pictures, prompt and target, where they come again and again: what a trunk
+                that does not learn makes of them is kept, in half precision.
         """
         wanted = self.model.normalise(painting)
         half = masked.shape[1] // 2
         lower = not masked[:, :half].any()
-        embedded = None if pictures is None else self._embed_known(image, pictures)
-        painted = self.model(self.model.normalise(image), wanted, masked, kind, lower=lower, embedded=embedded)
+        known = pictures is not None and not _trunk_learns(_stem_of(self.model))
+        seen = self._see_known(image, pictures) if known else None
+        painted = self.model(self.model.normalise(image), wanted, masked, kind, lower=lower, seen=seen)
         if lower:  # what is above was shown, and is not judged
             side = painted.shape[2]
             wanted, masked, valid = wanted[:, :, side:], masked[:, half:], valid[:, side:]
         return {"loss_painting": painting_loss(painted, wanted, masked, valid, self.beta)}
 
-    def _embed_known(self, image: Tensor, pictures: Tensor) -> Tensor:
-        """Tokens of canvases (N, h, w, D), what the trunk makes of each picture computed once."""
+    def _see_known(self, image: Tensor, pictures: Tensor) -> Levels:
+        """What the trunk makes of the pictures of canvases, 2 N rows, all prompts first; of each computed once."""
         stem = _stem_of(self.model)
-        flat = pictures.T.flatten().tolist()  # all prompts, then all targets
+        flat = pictures.T.flatten().tolist()
         new = [place for place, number in enumerate(flat) if number not in self._seen]
         if new:
             with torch.no_grad():
                 levels = stem.levels(torch.cat(image.chunk(2, dim=2))[new].float() / 255)
             for place, *rows in zip(new, *levels, strict=True):
                 self._seen[flat[place]] = tuple(row.to(torch.bfloat16).clone() for row in rows)
-        levels = tuple(torch.stack(rows) for rows in zip(*(self._seen[number] for number in flat), strict=True))
-        return torch.cat(stem.project(*levels).chunk(2), dim=1)
+        levels = zip(*(self._seen[number] for number in flat), strict=True)
+        return Levels(*(torch.stack(rows).to(self.model.std.dtype) for rows in levels))
 
     @torch.no_grad()
     def predict(
@@ -305,6 +306,10 @@ def _stem_of(model: SegGPTModel) -> TrunkStem:
     if model.stem is None:
         raise InputError("a trunk is for models whose stem is 'trunk'; this one embeds patches")
     return model.stem
+
+
+def _trunk_learns(stem: TrunkStem) -> bool:
+    return any(value.requires_grad for value in stem.trunk.parameters())
 
 
 def prompt_tuning(model: str, kind: int = 0, seed: int = 0) -> PromptTuning:

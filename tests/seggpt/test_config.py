@@ -24,6 +24,8 @@ def test_the_published_sizes():
         ({"depth": 0}, "depth must be at least 1"),
         ({"stem": "roots"}, "stem must be patches"),
         ({"stem": "trunk", "patch": 8}, "trunk with patches of 16"),
+        ({"decoder": "pens", "stem": "trunk"}, "decoder must be pixels"),
+        ({"decoder": "skips"}, "skips with the stem trunk"),
     ],
 )
 def test_contradictions_are_refused(changes, said):

@@ -265,10 +265,10 @@ def test_the_small_size_is_small():
     assert model.config.picture_hw == (128, 128)
 
 
-@pytest.fixture(scope="module")
-def trunk_model():
+@pytest.fixture(scope="module", params=["pixels", "skips"])
+def trunk_model(request):
     torch.manual_seed(0)
-    return seggpt(**{**TRUNK, "stem": "trunk"}).eval()
+    return seggpt(**{**TRUNK, "stem": "trunk", "decoder": request.param}).eval()
 
 
 @torch.no_grad()
@@ -284,6 +284,17 @@ def test_with_a_trunk_too_the_example_is_computed_once(trunk_model):
         lower = trunk_model(canvas, painting, masked, kinds(1), lower=True)
         torch.testing.assert_close(lower, whole[:, :, 48:], atol=1e-5, rtol=0)
         torch.testing.assert_close(trunk_model.paint(examples, target[None]), lower, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_the_trunk_sees_may_be_known_already(trunk_model):
+    pictures, paintings = torch.randn(2, 2, 3, 96, 32)
+    masked = torch.zeros(1, 6, 2, dtype=torch.bool)
+    masked[:, 3:] = True
+    halves = torch.cat(pictures.chunk(2, dim=2))
+    seen = trunk_model.stem.levels(halves * trunk_model.std + trunk_model.mean)
+    with_it = trunk_model(pictures, paintings, masked, kinds(2), seen=seen)
+    torch.testing.assert_close(with_it, trunk_model(pictures, paintings, masked, kinds(2)), atol=1e-5, rtol=0)
 
 
 def test_the_trunk_keeps_still_until_told(trunk_model):

@@ -193,6 +193,24 @@ def test_matching_starts_with_cosines(model):
     torch.testing.assert_close(attention.proj(v), tokens, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("learns", [0, 1])
+def test_what_a_still_trunk_sees_is_kept_and_what_a_learning_one_sees_is_not(learns):
+    sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk", "decoder": "skips"}
+    task = seggpt_training(seggpt, trunk_learns=learns, **sizes)
+    batch = {
+        "image": torch.randint(0, 255, (2, 3, 64, 32), dtype=torch.uint8),
+        "painting": torch.randint(0, 255, (2, 3, 64, 32), dtype=torch.uint8),
+        "masked": torch.tensor([[[False] * 2] * 2 + [[True] * 2] * 2]).expand(2, -1, -1),
+        "kind": torch.zeros(2, dtype=torch.long),
+        "valid": torch.ones(2, 64, 32, dtype=torch.bool),
+        "pictures": torch.tensor([[4, 7], [7, 4]]),
+    }
+    task.loss(**batch)["loss_painting"].backward()
+    assert set(task._seen) == (set() if learns else {4, 7})
+    last = task.model.stem.trunk.stages[-1]
+    assert all((value.grad is not None) == bool(learns) for value in last.parameters())
+
+
 def test_a_trunk_is_taken_and_told_how_much_of_it_learns(tmp_path):
     sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk"}
     state = CompactTrunk().state_dict()
