@@ -272,17 +272,28 @@ class SmallXVLM(XVLMModel):
         boxes_xyxy_norm: Tensor,
         likelihood: Tensor | None = None,
         closer: Tensor | None = None,
+        weights: Sequence[float] | None = None,
     ) -> Tensor:
         """How well each of R boxes of one picture fits each of K sentences, compared with its other boxes.
 
-        What `fits` says, weighed as was best on scenes for validation (tools/benchmarks/sticker_choice.py); arguments
-        as there.
+        What `fits` says, weighed; arguments as there.
+
+        Args:
+            states: see `fits`.
+            mask: likewise.
+            encoded: likewise.
+            boxes_xyxy_norm: likewise.
+            likelihood: likewise.
+            closer: likewise.
+            weights: one for each term; None takes what was best on scenes for validation
+                (tools/benchmarks/sticker_choice.py).
 
         Returns:
             (K, R) logits of a softmax over R.
         """
         terms = self.fits(states, mask, encoded, boxes_xyxy_norm, likelihood, closer)
-        weights = FIT_WEIGHTS_APART if closer is None else FIT_WEIGHTS
+        if weights is None:
+            weights = FIT_WEIGHTS_APART if closer is None else FIT_WEIGHTS
         return (terms * terms.new_tensor(weights)[:, None, None]).sum(0)
 
     def fits(

@@ -18,7 +18,7 @@ from ovdet.xvlm.build import xvlm_small
 from ovdet.xvlm.closer import shipped_closer
 from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.losses import HardNegatives, box_losses, contrastive_loss, hard_negatives, matching_loss
-from ovdet.xvlm.small import SmallXVLM, TowerTokens
+from ovdet.xvlm.small import FIT_WEIGHTS, FIT_WEIGHTS_APART, SmallXVLM, TowerTokens
 from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.training import Batch, XVLMTraining
 
@@ -41,14 +41,22 @@ class SmallTraining(XVLMTraining):
         model: built.
         tokens: splits sentences for it.
         losses: of "contrast", "match" and "box".
-        closer: look more closely at candidates before one is chosen (`CloserLook`).
+        fit_weights: how candidates are weighed in evaluation, see `small_training`.
     """
 
     model: SmallXVLM
 
-    def __init__(self, model: SmallXVLM, tokens: TowerTokens, losses: Sequence[str], closer: bool = True) -> None:
+    def __init__(
+        self,
+        model: SmallXVLM,
+        tokens: TowerTokens,
+        losses: Sequence[str],
+        fit_weights: Sequence[float] = FIT_WEIGHTS,
+    ) -> None:
         super().__init__(model, tokens, losses, clamp_temperature=True)
-        self.closer = closer
+        if len(fit_weights) not in (len(FIT_WEIGHTS), len(FIT_WEIGHTS_APART)):
+            raise InputError(f"fit_weights must be 6 numbers, or 5 without a closer look, got {len(fit_weights)}")
+        self.fit_weights = tuple(fit_weights)
 
     def batch_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, see the head of `ovdet.xvlm.training`."""
@@ -113,14 +121,15 @@ class SmallTraining(XVLMTraining):
             likelihood = batch["candidate_scores"][place].to(index.device)
             own = encoded.rows(slice(place, place + 1))
             closer = self._look_closer(batch, place, rows, shares)
-            best = self.model.choose(states[rows], mask[rows], own, shares, likelihood, closer).argmax(1)
+            fit = self.model.choose(states[rows], mask[rows], own, shares, likelihood, closer, self.fit_weights)
+            best = fit.argmax(1)
             for row, chosen in zip(rows.tolist(), best.tolist(), strict=True):
                 found[row]["box_xyxy"] = boxes_xyxy[chosen]
         return found
 
     def _look_closer(self, batch: Batch, place: int, rows: Tensor, shares: Tensor) -> Tensor | None:
         """Cosines of some of the texts and of the boxes of their picture, if this is asked for."""
-        if not self.closer:
+        if len(self.fit_weights) < len(FIT_WEIGHTS):
             return None
         image = batch["images"][place]
         boxes = shares * image.shape[1]  # in pixels of the square as it is seen
@@ -189,7 +198,7 @@ def small_training(
     fusion_layers: int = 3,
     dropout: float = 0.0,
     frozen_stages: int = 0,
-    closer: bool = True,
+    fit_weights: Sequence[float] = FIT_WEIGHTS,
 ) -> SmallTraining:
     """A small X-VLM with its losses.
 
@@ -203,7 +212,8 @@ def small_training(
         fusion_layers: cross-modal ones.
         dropout: of the layers.
         frozen_stages: of the trunk.
-        closer: look more closely at candidates, where evaluation has them, before one is chosen.
+        fit_weights: where evaluation has candidates, how much each term of `SmallXVLM.fits` counts; five numbers leave
+            out the closer look, and zeros whatever a model never learned.
 
     Raises:
         InputError: there is no such backbone, or a size cannot be.
@@ -211,7 +221,7 @@ def small_training(
     model = xvlm_small(image_size, width, text_layers, fusion_layers, dropout, frozen_stages)
     if teacher is not None:
         start_from(model, teacher)
-    return SmallTraining(model, TowerTokens(), losses, closer)
+    return SmallTraining(model, TowerTokens(), losses, fit_weights)
 
 
 @torch.no_grad()

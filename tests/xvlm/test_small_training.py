@@ -11,6 +11,7 @@ from ovdet.engine.sentences import SentenceTraining
 from ovdet.engine.test import load_weights
 from ovdet.errors import InputError
 from ovdet.vlm.zoo import create_vlm
+from ovdet.xvlm.closer import CloserLook
 from ovdet.xvlm.predict import XVLMGrounder
 from ovdet.xvlm.small import Pointer, TowerTokens
 from ovdet.xvlm.small_training import places_inside, same_regions, small_training, wrong_partners
@@ -136,6 +137,26 @@ def test_losses_can_be_left_out_and_candidates_chosen_among(batch):
             assert torch.equal(one["box_xyxy"], other["box_xyxy"])
         else:
             assert (other["box_xyxy"] == boxes).all(1).any()
+
+
+def test_what_speaks_for_a_candidate_can_be_weighed_and_left_out(batch, monkeypatch, tower):
+    looked = []
+
+    def look(image, boxes, texts):
+        looked.append((image.shape[0], len(texts)))
+        return CloserLook(tower)(image, boxes, texts)
+
+    monkeypatch.setattr("ovdet.xvlm.small_training.shipped_closer", lambda: look)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 60, 40]])
+    choice = {"candidates_xyxy": [boxes] * 3, "candidate_scores": [torch.tensor([1.0, 0.5])] * 3}
+    sizes = torch.tensor([[40, 60]] * 3)
+    for weights, best in ((6 * [0.0], 0), ([0.0, 0, 0, 0, -1], 1)):
+        training = small_training(**TINY, fit_weights=weights).eval()
+        chosen = training.predict(**batch, size_hw=sizes, **choice)
+        assert all(torch.equal(one["box_xyxy"], boxes[best]) for one in chosen)
+        assert len(looked) == 3  # once a picture, and not at all by five weights
+    with pytest.raises(InputError, match="6 numbers, or 5"):
+        small_training(**TINY, fit_weights=[1.0])
 
 
 @pytest.mark.parametrize("damage", ["facts", "weights"])
