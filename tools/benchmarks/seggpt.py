@@ -5,8 +5,10 @@ python tools/benchmarks/seggpt.py --size small --contenders forward paint transf
 
 Contenders take turns, each in a process of its own. `forward` is the network on one canvas, `paint` a picture by an
 example that was encoded before, `compiled` is `forward` through torch.compile, `transformers` is its
-SegGptForImageSegmentation (skipped where it is not installed). Memory is the highest of the process during a forward
-minus what it held before it. The matrix peak is measured in the same run, between the rounds.
+SegGptForImageSegmentation (skipped where it is not installed). One that cannot run, such as `compiled` without a C++
+compiler, is left out, which a line says. Memory is the highest of the process during a forward minus what it held
+before it. The matrix peak is measured in the same run, between the rounds; the share of it counts the work of a whole
+canvas, so that `paint`, which does less, may pass 100 %.
 """
 
 from __future__ import annotations
@@ -104,12 +106,20 @@ def make_contender(name: str, size: str, batch: int, device: str) -> Callable[[]
 
 
 def work(connection: Connection, name: str, arguments: argparse.Namespace) -> None:
-    """Serve one contender: each message asks for one forward; the answer is its time, memory and, once, result."""
+    """Serve one contender; of a fault that ends it, say in a line what it was."""
+    try:
+        serve(connection, name, arguments)
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+
+
+def serve(connection: Connection, name: str, arguments: argparse.Namespace) -> None:
+    """Each message asks for one forward; the answer is its times, memory and result."""
     torch.set_num_threads(arguments.threads)
     call = make_contender(name, arguments.size, arguments.batch, arguments.device)
     dtype = DTYPES[arguments.dtype]
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(arguments.device, dtype)
-    connection.send("ready")
+    connection.send(None)  # ready
     while connection.recv() == "go":
         before = start_memory(arguments.device)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -182,22 +192,36 @@ def main(argv: list[str] | None = None) -> None:
 def measure(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, list[Any]], list[tuple[float, float]]]:
     """Answers of each contender's rounds, and the matrix rates between them."""
     context = multiprocessing.get_context("spawn")
-    pipes, workers = {}, []
+    pipes: dict[str, Any] = {}
+    answers: dict[str, list[Any]] = {}
+    workers, rates = [], []
+
+    def hear(name: str) -> None:
+        """Keep a contender's answer, or leave it out if it has none."""
+        try:
+            answer = pipes[name].recv()
+        except EOFError:
+            answer = "its process ended, perhaps for want of memory"
+        if isinstance(answer, str):
+            print(f"{name} left out: {answer}")
+            del pipes[name], answers[name]
+        elif answer is not None:
+            answers[name].append(answer)
+
     for name in names:
+        answers[name] = []
         pipes[name], theirs = context.Pipe()
         workers.append(context.Process(target=work, args=(theirs, name, arguments), daemon=True))
         workers[-1].start()
         theirs.close()  # so that a worker's end is heard
-        pipes[name].recv()  # build one after the other
-    answers: dict[str, list[Any]] = {name: [] for name in names}
-    rates = []
+        hear(name)  # build one after the other
     for _ in range(arguments.rounds + 1):
         rates.append(matrix_rate(arguments))
-        for name in names:
+        for name in list(pipes):
             pipes[name].send("go")
-            answers[name].append(pipes[name].recv())
-    for name in names:
-        pipes[name].send("stop")
+            hear(name)
+    for pipe in pipes.values():
+        pipe.send("stop")
     for worker in workers:
         worker.join()
     return answers, rates
