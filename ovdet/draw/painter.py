@@ -29,6 +29,8 @@ PALETTE_RGB = (
 
 _MASK_OPACITY = 0.4
 _SMALLEST_FONT = 9
+_MOST_LETTERS = 4
+"""Letters for each pixel of a picture's width; what comes after has no room in any label."""
 
 
 def draw_detections(image_rgb: np.ndarray, detections: Detections) -> np.ndarray:
@@ -135,6 +137,7 @@ def fit_text(name: str, score: str, font_size: int, size_hw: tuple[int, int]) ->
         font_size: in pixels, to start from.
         size_hw: of the picture.
     """
+    name = name[: _MOST_LETTERS * size_hw[1]]
     sizes = sorted({font_size, (font_size + _SMALLEST_FONT) // 2, _SMALLEST_FONT}, reverse=True)
     for size in sizes:
         text = typeset(f"{name} {score}", size)
@@ -178,12 +181,17 @@ def place_label(
 
 
 def _longest_cut(name: str, tail: str, size_hw: tuple[int, int]) -> Text | None:
-    for length in range(len(name) - (not tail == ""), 0, -1):
+    """The most of a name that fits with a tail behind; None if not even its first letter does."""
+    best, least, most = None, 1, len(name) - (tail != "")
+    while least <= most:
+        length = (least + most) // 2
         ellipsis = "" if length == len(name) else "…"
         text = typeset(f"{name[:length].rstrip()}{ellipsis}{tail}", _SMALLEST_FONT)
         if _fits(text, size_hw):
-            return text
-    return None
+            best, least = text, length + 1
+        else:
+            most = length - 1
+    return best
 
 
 def _padding(text: Text) -> int:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovdet.draw import draw_detections
+from ovdet.draw.fonts import typeset
 from ovdet.draw.painter import PALETTE_RGB, Style, _label_size, color_of_label, fit_text, place_label
 from ovdet.results import Detections
 
@@ -95,6 +96,10 @@ def test_letters_grow_with_the_picture():
 def test_a_long_name_is_cut_but_keeps_its_score():
     text = fit_text(NAMES[3], "0.90", 15, (100, 120))
     assert text.text.startswith("a class") and text.text.endswith("… 0.90")
+    cuts = [f"{NAMES[3][:length].rstrip()}… 0.90" for length in range(1, len(NAMES[3]))]
+    sizes = [typeset(cut, text.font.size) for cut in cuts]
+    assert text.text == [cut.text for cut in sizes if _label_size(cut)[0] <= 120][-1]
+    assert fit_text(NAMES[3] + " and more" * 10_000, "0.90", 15, (100, 120)).text == text.text
     assert fit_text("cat", "0.90", 15, (3, 3)) is None
 
 
