@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from ovdet.cli.options import add_run_options, make_plan
 from ovdet.cli.sentences import HOW_THEY_ARE_TOLD_APART, add_sentences, sort_arguments
 from ovdet.cli.terminal import BAD_INPUT, EXIT_CODES, Parser, answers_only
+from ovdet.errors import InputError
 
 if TYPE_CHECKING:
     from ovdet.grounder import Grounder
@@ -82,6 +83,8 @@ def _run(options: argparse.Namespace, grounder: Grounder | None, stdout: TextIO)
 
     asked = sort_arguments(options.arguments, options.sentence, options.queries)
     check_threshold(options.threshold)
+    if options.detector is not None and options.candidates is None:
+        raise InputError("--detector proposes boxes for --candidates detect; add that, or leave --detector out")
     options.sources = asked.sources
     plan = make_plan(options)
     if not plan.sources:

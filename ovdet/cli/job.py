@@ -309,8 +309,13 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def summary(found: Counter[str]) -> str:
-    """What was found, most frequent first: "2 x cat, 1 x coffee cup"."""
-    return ", ".join(f"{count} x {name}" for name, count in found.most_common()) or "nothing found"
+    """What was found, most frequent first: "2 x cat, 1 x coffee cup"; long names are cut short."""
+    return ", ".join(f"{count} x {cut_short(name)}" for name, count in found.most_common()) or "nothing found"
+
+
+def cut_short(name: str, longest: int = 60) -> str:
+    """A name or sentence for a message: its beginning and "...", if it is long."""
+    return name if len(name) <= longest else name[:longest].rstrip() + "..."
 
 
 def file_safe(name: str) -> str:

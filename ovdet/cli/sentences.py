@@ -76,8 +76,11 @@ def sort_arguments(arguments: Sequence[str], sentences: Sequence[str], queries: 
     given = list(sentences)
     if given or queries is not None:
         asked = Asked(arguments, given)
-        for source, text in read_queries(queries) if queries is not None else ():
+        rows = list(read_queries(queries)) if queries is not None else []
+        for source, text in rows:
             _add_query(asked, source, text)
+        if rows and not asked.sentences:
+            raise InputError(f"--queries: {queries} asks of nothing that is there; there is no {rows[0][0]}")
     else:
         count = next((place for place, text in enumerate(arguments) if place and not looks_like_source(text)), None)
         asked = Asked(arguments[:count], arguments[count:] if count else [])

@@ -19,6 +19,13 @@ def test_a_picture_is_drawn_and_summed_up(run_ovdet, picture, tmp_path):
     assert outcome.grounder.encoded == 1 and outcome.grounder.asked == [(RED, BLUE, GREEN)]
 
 
+def test_long_sentences_are_summed_up_by_their_beginning(run_ovdet, picture):
+    long = RED + " and more" * 10_000
+    outcome = run_ovdet("ground", picture, long, "--save-crops", "--json")
+    assert outcome.code == 0 and outcome.records[0]["groundings"][0]["expression"] == long
+    assert "1 x the red thing and more" in outcome.err and "... (" in outcome.err and len(outcome.err) < 300
+
+
 def test_json_lines_hold_every_sentence_also_absent_ones(run_ovdet, picture):
     outcome = run_ovdet("ground", picture, RED, GREEN, "--json", "--no-save")
     (record,) = outcome.records
@@ -88,6 +95,7 @@ def test_queries_of_a_file_are_for_all_or_for_one(run_ovdet, tmp_path, paint):
         ('{"sentence": "red"}', '"expression" must be a sentence, got None'),
         ('{"expression": " "}', '"expression" must be a sentence'),
         ('{"expression": "red", "source": 3}', '"source" must be a text'),
+        ('{"expression": "red", "source": "gone.png"}', "asks of nothing that is there; there is no gone.png"),
         ("", "there is no sentence"),
         (b"\xff\xfe", "not a text file in UTF-8"),
     ],
@@ -112,6 +120,7 @@ def test_bad_queries_are_refused_before_anything_is_done(run_ovdet, picture, tmp
         (["{picture}", "red", "--threshold", "2"], "threshold must be from 0 to 1"),
         (["{picture}", "red", "--batch-size", "0"], "batch_size must be at least 1"),
         (["{picture}", "red", "--candidates", "all"], "invalid choice"),
+        (["{picture}", "red", "--detector", "stickers"], "--detector proposes boxes for --candidates detect"),
         (["{picture}", "--queries", "gone.jsonl"], "gone.jsonl cannot be read"),
         (["{picture}", "red", "--model", "gone.pth"], "there is no checkpoint gone.pth"),
     ],
