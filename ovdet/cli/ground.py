@@ -24,7 +24,7 @@ _EPILOG = f"""\
 
 more examples:
   ovdet ground holiday/ clip.mp4 "the largest cup" "a dog on a sofa" --json > found.jsonl
-  ovdet ground photo.png "a dog left of the pizza" --candidates detect
+  ovdet ground photo.png "all dogs left of the pizza" --candidates detect
   ovdet ground demo/stickers/*.png --queries questions.jsonl --out found
 """
 

@@ -19,6 +19,7 @@ from ovdet.errors import CapabilityError, InputError
 from ovdet.layers.compact import digest_of
 from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
+from ovdet.xvlm.candidates import check_candidates, distinct, tolerances
 from ovdet.xvlm.closer import shipped_closer
 from ovdet.xvlm.images import EncodedImages
 from ovdet.xvlm.model import JointSpace, XVLMModel
@@ -226,7 +227,7 @@ class XVLMGrounder:
 
         Without candidates the box head draws one box for each sentence, and the matching head says how sure it is
         that the sentence is true of the picture. With candidates every one of them is scored by `score_candidates`,
-        and all that reach the threshold are given, best first.
+        and all that reach the threshold are given, best first; of boxes that overlap much, the best alone.
 
         Args:
             picture: of `encode`.
@@ -246,12 +247,11 @@ class XVLMGrounder:
         self.require("box" if candidates_xyxy is None else "match")
         if candidates_xyxy is None:
             return self._draw_boxes(picture, read, least)
-        boxes = self._checked(candidates_xyxy)
+        boxes = check_candidates(candidates_xyxy)
         scores = self.score_candidates(picture, read, boxes, likelihood).numpy()  # (K, R)
         answers = []
         for text, row in zip(read.texts, scores, strict=True):
-            order = np.argsort(-row, kind="stable")
-            kept = order[row[order] >= least]
+            kept = distinct(boxes, row, least)
             best = float(row.max()) if len(row) else 0.0
             answers.append(Grounding(text, boxes[kept], row[kept], picture.size_hw, best, model=self.name))
         return answers
@@ -268,7 +268,7 @@ class XVLMGrounder:
 
         A published model is asked of each box apart: `match_regions`. The small one compares boxes with each other
         (`SmallXVLM.choose`): the best has the chance that the sentence is true of the picture, others so much less as
-        they compare worse.
+        they compare worse, which counts less where a sentence means several things (`means_several`).
         """
         model = self.model
         if not isinstance(model, SmallXVLM) or not len(boxes_xyxy):
@@ -289,7 +289,8 @@ class XVLMGrounder:
             for some in (slice(first, first + BLOCK) for first in range(0, len(sentences.texts), BLOCK))
         ]
         logits = torch.cat(compared).float().cpu()  # (K, R)
-        return self.match(picture, sentences)[:, None] * (logits - logits.amax(1, keepdim=True)).exp()
+        worse = (logits - logits.amax(1, keepdim=True)) / tolerances(sentences.texts)[:, None]
+        return self.match(picture, sentences)[:, None] * worse.exp()
 
     def look_closer(
         self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray
@@ -378,15 +379,6 @@ class XVLMGrounder:
             states, mask = read.states[start : start + BLOCK], read.mask[start : start + BLOCK]
             rows.append(answer(self.model.first(states, mask, picture.encoded.tokens)).float().cpu())
         return torch.cat(rows)
-
-    def _checked(self, candidates_xyxy: np.ndarray) -> np.ndarray:
-        boxes = np.asarray(candidates_xyxy, dtype=np.float32)
-        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
-            raise InputError(f"candidates_xyxy must be (R, 4) finite numbers, got {boxes.shape}")
-        if (boxes[:, 2:] < boxes[:, :2]).any():
-            raise InputError("candidates_xyxy must have x1 <= x2 and y1 <= y2; convert from cxcywh or xywh first")
-        return boxes
 
 
 def square_picture(image: np.ndarray, side: int) -> Tensor:
