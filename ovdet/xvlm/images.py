@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -230,3 +232,18 @@ class ViTImages(ImageEncoder):
 def make_image_encoder(sizes: ImageSizes) -> ImageEncoder:
     """The encoder of these sizes, with random weights."""
     return SwinImages(sizes) if isinstance(sizes, SwinSizes) else ViTImages(sizes)
+
+
+def square_picture(image: np.ndarray, side: int) -> Tensor:
+    """A picture as X-VLM takes it: squeezed to a square, bicubic; (H, W, 3) uint8 RGB -> (3, side, side) in [0, 1].
+
+    Raises:
+        InputError: it is no such array.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
+    if min(image.shape[:2]) < 1:
+        raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels has nothing in it")
+    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_convert
 
@@ -21,9 +20,9 @@ from ovdet.ops.boxes import clip_boxes
 from ovdet.results import Grounding
 from ovdet.xvlm.candidates import check_candidates, distinct, tolerances
 from ovdet.xvlm.closer import shipped_closer
-from ovdet.xvlm.images import EncodedImages
+from ovdet.xvlm.images import EncodedImages, square_picture
 from ovdet.xvlm.model import JointSpace, XVLMModel
-from ovdet.xvlm.small import SmallXVLM
+from ovdet.xvlm.small import TRUE_ENOUGH, SmallXVLM, chance_of_truth
 from ovdet.xvlm.tokens import SentenceTokens, read_vocabulary
 from ovdet.xvlm.weights import WANTED_BY, XVLMFacts, load_model, save_model
 
@@ -232,7 +231,8 @@ class XVLMGrounder:
         Args:
             picture: of `encode`.
             sentences: K texts, or what `read` made of them.
-            threshold: confidence below which a sentence counts as absent; None is the checkpoint's own.
+            threshold: confidence below which a sentence counts as absent; None is the checkpoint's own, or
+                `TRUE_ENOUGH` where candidates are looked at more closely.
             candidates_xyxy: (R, 4) pixels of the original picture.
             likelihood: (R,) that a candidate holds a thing, as a detector has it; None takes all for equal.
 
@@ -240,7 +240,7 @@ class XVLMGrounder:
             InputError: candidates that are no boxes, a sentence without a word.
             CapabilityError: the checkpoint lacks the head that is asked for.
         """
-        least = self.facts.threshold if threshold is None else threshold
+        least = self._least(picture, candidates_xyxy) if threshold is None else threshold
         read = sentences if isinstance(sentences, EncodedSentences) else self.read(sentences)
         if not read.texts:
             return []
@@ -267,7 +267,7 @@ class XVLMGrounder:
         """How sure the model is that each of K sentences means each of R boxes of a picture, (K, R) on the CPU.
 
         A published model is asked of each box apart: `match_regions`. The small one compares boxes with each other
-        (`SmallXVLM.choose`): the best has the chance that the sentence is true of the picture, others so much less as
+        (`SmallXVLM.choose`): the best has the chance that the sentence is true of anything, others so much less as
         they compare worse, which counts less where a sentence means several things (`means_several`).
         """
         model = self.model
@@ -289,8 +289,15 @@ class XVLMGrounder:
             for some in (slice(first, first + BLOCK) for first in range(0, len(sentences.texts), BLOCK))
         ]
         logits = torch.cat(compared).float().cpu()  # (K, R)
-        worse = (logits - logits.amax(1, keepdim=True)) / tolerances(sentences.texts)[:, None]
-        return self.match(picture, sentences)[:, None] * worse.exp()
+        best = logits.amax(1)
+        worse = (logits - best[:, None]) / tolerances(sentences.texts)[:, None]
+        matched = self.match(picture, sentences)
+        return (matched if closer is None else chance_of_truth(matched, best))[:, None] * worse.exp()
+
+    def _least(self, picture: EncodedPicture, candidates_xyxy: np.ndarray | None) -> float:
+        """The threshold of an answer, where none is asked for."""
+        looks = candidates_xyxy is not None and isinstance(self.model, SmallXVLM) and picture.image is not None
+        return TRUE_ENOUGH if looks else self.facts.threshold
 
     def look_closer(
         self, picture: EncodedPicture, sentences: EncodedSentences, boxes_xyxy: np.ndarray
@@ -301,7 +308,7 @@ class XVLMGrounder:
         """
         if picture.image is None:
             return None
-        image = torch.from_numpy(np.ascontiguousarray(picture.image)).permute(2, 0, 1).to(self.device)
+        image = torch.tensor(picture.image, device=self.device).permute(2, 0, 1)
         return shipped_closer()(image, torch.from_numpy(boxes_xyxy).to(self.device), sentences.texts)
 
     @torch.inference_mode()
@@ -379,18 +386,3 @@ class XVLMGrounder:
             states, mask = read.states[start : start + BLOCK], read.mask[start : start + BLOCK]
             rows.append(answer(self.model.first(states, mask, picture.encoded.tokens)).float().cpu())
         return torch.cat(rows)
-
-
-def square_picture(image: np.ndarray, side: int) -> Tensor:
-    """A picture as X-VLM takes it: squeezed to a square, bicubic; (H, W, 3) uint8 RGB -> (3, side, side) in [0, 1].
-
-    Raises:
-        InputError: it is no such array.
-    """
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"a picture must be an (H, W, 3) uint8 RGB array, got {got}")
-    if min(image.shape[:2]) < 1:
-        raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels has nothing in it")
-    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255

@@ -8,8 +8,9 @@ from ovdet.errors import CapabilityError, InputError
 from ovdet.xvlm.build import xvlm, xvlm_small
 from ovdet.xvlm.candidates import SEVERAL
 from ovdet.xvlm.closer import CloserLook
-from ovdet.xvlm.predict import XVLMGrounder, square_picture
-from ovdet.xvlm.small import TowerTokens
+from ovdet.xvlm.images import square_picture
+from ovdet.xvlm.predict import XVLMGrounder
+from ovdet.xvlm.small import TowerTokens, chance_of_truth
 from ovdet.xvlm.weights import XVLMFacts, load_model, save_model
 
 
@@ -110,7 +111,8 @@ def test_a_small_model_compares_candidates_with_each_other(monkeypatch, tower):
         pixels = torch.from_numpy(picture()).permute(2, 0, 1)
         closer = CloserLook(tower)(pixels, torch.from_numpy(boxes), SENTENCES)
         logits = model.choose(read.states, read.mask, encoded.encoded, norm, torch.from_numpy(likely), closer)
-    np.testing.assert_allclose(scores.amax(1), grounder.match(encoded, SENTENCES), atol=1e-6)
+    expected = chance_of_truth(grounder.match(encoded, SENTENCES), logits.amax(1))
+    np.testing.assert_allclose(scores.amax(1), expected, atol=1e-6)
     shares = scores / scores.sum(1, keepdim=True)
     logits[1] /= SEVERAL  # "a dog left of the cat" may be several
     np.testing.assert_allclose(shares, logits.softmax(1), atol=1e-5)

@@ -9,11 +9,14 @@ from ovdet.xvlm.build import xvlm_small
 from ovdet.xvlm.images import region_masks
 from ovdet.xvlm.small import (
     FIT_WEIGHTS,
+    FIT_WEIGHTS_APART,
+    TRUTH,
     PointedBox,
     Pointer,
     TowerSentences,
     TowerTokens,
     TrunkImages,
+    chance_of_truth,
     shipped_tower,
     sine_places,
     token_states,
@@ -106,18 +109,30 @@ def test_candidates_are_weighed_by_all_that_speaks_for_them():
         weights = model.pointer.logits(fused[:, :32], encoded.tokens).softmax(1).view(2, 4, 4)
         for place, (rows, columns) in enumerate([(slice(0, 2), slice(0, 2)), (slice(1, 4), slice(1, 4)), ([0], [2])]):
             seen = encoded.tokens[0, 1:].view(4, 4, 32)[rows, columns].reshape(-1, 32)
-            pointed = (weights[:, rows, columns].reshape(2, -1).sum(1) + 1e-3).log() - 0.25 * np.log(len(seen))
+            pointed = (weights[:, rows, columns].reshape(2, -1).sum(1) + 1e-3).log()
             alike = model.space.of_texts(states[:, 0]) @ model.space.of_images(seen.mean(0)[None])[0]
             drawn = box_convert(model.boxes_of(fused), "cxcywh", "xyxy")
             overlap = box_iou(drawn, boxes[place : place + 1])[:, 0]
-            torch.testing.assert_close(found[:, place], pointed + 10 * alike + 2 * overlap, atol=1e-4, rtol=1e-4)
+            terms = (pointed, np.log(len(seen)), alike, overlap)
+            expected = sum(weight * term for weight, term in zip(FIT_WEIGHTS_APART, terms, strict=False))
+            torch.testing.assert_close(found[:, place], expected, atol=1e-4, rtol=1e-4)
         sure = model.choose(states, mask, encoded, boxes, torch.tensor([1.0, 0.5, 1.0]))
         closer = torch.randn(2, 3)
         looked = model.choose(states, mask, encoded, boxes, closer=closer)
         terms = model.fits(states, mask, encoded, boxes, closer=closer)
-    torch.testing.assert_close(sure - found, torch.tensor([[0, 2 * np.log(0.5), 0]] * 2).float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        sure - found, torch.tensor([[0, FIT_WEIGHTS_APART[4] * np.log(0.5), 0]] * 2).float(), atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(terms[5], closer) and not terms[4].any()
     torch.testing.assert_close(looked, sum(w * term for w, term in zip(FIT_WEIGHTS, terms, strict=True)))
+
+
+def test_both_what_matches_and_what_fits_make_a_sentence_likelier():
+    matched, fit = torch.tensor([0.5, 0.9, 0.5, 1.0]), torch.tensor([7.0, 7.0, 9.0, 50.0])
+    chances = chance_of_truth(matched, fit)
+    assert chances[0] < min(chances[1], chances[2]) and chances[3] > 0.99 and chances.isfinite().all()
+    fitting = -TRUTH[2] / TRUTH[1]  # a toss-up where the matching head says nothing
+    torch.testing.assert_close(chance_of_truth(matched[:1], torch.tensor([fitting])), torch.tensor([0.5]))
 
 
 def test_a_trunk_of_the_zoo_fits():
