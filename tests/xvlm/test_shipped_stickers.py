@@ -51,13 +51,13 @@ def accuracy(answers, column, kinds, side=None):
 
 
 def test_drawn_boxes(answers):
-    assert accuracy(answers, 2, ["name", "colour", "superlative", "relation"]) >= 30
+    assert accuracy(answers, 2, ["name", "colour", "superlative", "relation"]) >= 42
 
 
 def test_chosen_boxes(answers):
-    assert accuracy(answers, 3, ["name"], "base") >= 50
-    assert accuracy(answers, 3, ["name", "colour"], "novel") >= 35
-    assert accuracy(answers, 3, ["superlative", "relation"], "base") >= 35
+    assert accuracy(answers, 3, ["name"], "base") >= 62
+    assert accuracy(answers, 3, ["name", "colour"], "novel") >= 65
+    assert accuracy(answers, 3, ["superlative", "relation"], "base") >= 46
 
 
 def test_absence(answers):

@@ -1,6 +1,6 @@
 """Pack a trained small X-VLM into a file of a quarter of its size, with a threshold for what is absent.
 
-python tools/convert/grounder.py work_dirs/stickers_small/iter_1400.pth ovdet/xvlm/stickers.safetensors
+python tools/convert/grounder.py work_dirs/stickers_small/iter_1800.pth ovdet/xvlm/stickers.safetensors
 
 The threshold is chosen on scenes for validation: there expressions of a scene are asked of it and of another one.
 OVDET_STICKERS must name the sprite pack (docs/stickers.md).
