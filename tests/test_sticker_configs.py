@@ -13,11 +13,13 @@ from ovdet.data.sampling import Draw
 from ovdet.engine.config import load_config
 from ovdet.engine.test import main as run_test
 from ovdet.engine.train import main as train_main
+from ovdet.vild.build import vild_stickers
+from ovdet.vild.weights import load_model
 from ovdet.vlm.contrastive.sticker_clip import StickerCLIP
 
 FOLDER = Path(__file__).parents[1] / "configs" / "vild"
 PATHS = sorted(FOLDER.glob("stickers_*.py"))
-TRAINED = [path for path in PATHS if not path.stem.endswith("crops")]
+TRAINED = [path for path in PATHS if not path.stem.endswith(("crops", "masks"))]
 LOSSES = {"loss_rpn_cls", "loss_rpn_bbox", "loss_bbox", "loss_mask"}
 
 
@@ -51,7 +53,7 @@ def test_rows_differ_in_the_model_alone(path):
     """Equal steps, data and schedule for all variants of a split; the shipped one may train longer."""
     config, other = load_config(path), load_config(path.parent / "stickers_75_25_text.py")
     for key in ("optim_wrapper", "test_evaluator", "param_scheduler", "train_cfg"):
-        assert config[key] == other[key] or path.stem == "stickers_shipped", key
+        assert config[key] == other[key] or path.stem in ("stickers_shipped", "stickers_shipped_masks"), key
     split = "48-17" if "48_17" in path.stem else "75-25"
     for phase, stream, base_only in (
         ("train", "train", True),
@@ -140,3 +142,26 @@ def test_a_run_is_killed_resumed_and_tested(tower, tmp_path):
         source = result["protocol"]["source"]
         assert (source["stream"], source["scenes"], source["candidates"]) == ("evaluation", 3, 65)
         assert result["protocol"]["images"] == 3
+
+
+@pytest.mark.slow
+def test_masks_learn_on_a_detector_that_is_done(tower, tmp_path):
+    torch.manual_seed(0)
+    start = tmp_path / "detector.pth"
+    torch.save({"state_dict": vild_stickers("ensemble").state_dict()}, start)
+    options = [
+        f"model.start={start}",
+        f"custom_hooks.1.text_tower.weights={tower}",
+        "train_dataloader.batch_size=2",
+        "val_dataloader.dataset.length=2",
+        "train_cfg.max_iters=2",
+        "train_cfg.val_interval=2",
+    ]
+    train_main(
+        [str(FOLDER / "stickers_shipped_masks.py"), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]
+    )
+    model, facts = load_model(tmp_path / "run" / "iter_2.pth")
+    assert facts.builder == "vild_stickers" and facts.arguments["fine_masks"] and facts.class_names
+    before = checkpoints.load(start)["state_dict"]
+    kept = {name for name, value in model.state_dict().items() if name in before and torch.equal(value, before[name])}
+    assert {name for name in before if not name.startswith("roi_head.mask_head.")} <= kept

@@ -144,7 +144,7 @@ class ViLDRoIHead(BaseModule):
         if students is not None:
             losses["loss_distill"] = self._distillation_loss(students, distillation, embeddings)
         if self.mask_head is not None:
-            losses["loss_mask"] = self._mask_loss(pyramid, sampled, data_samples)
+            losses["loss_mask"] = self.mask_loss(pyramid, sampled, data_samples)
         return losses
 
     def _sample(self, proposals: InstanceData, data_sample: DetDataSample) -> SamplingResult:
@@ -202,9 +202,10 @@ class ViLDRoIHead(BaseModule):
             loss = loss + 0 * embeddings.sum() + sum(0 * parameter.sum() for parameter in head.parameters())
         return loss
 
-    def _mask_loss(
+    def mask_loss(
         self, pyramid: Sequence[Tensor], sampled: list[SamplingResult], data_samples: list[DetDataSample]
     ) -> Tensor:
+        """Loss of the masks in the positive regions of samples, B of each; see `loss`."""
         for index, sample in enumerate(data_samples):
             if "masks" not in sample.gt_instances:
                 raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
@@ -16,6 +17,7 @@ from ovdet.vild.crops import CropNamedModel
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.recipe import records_recipe
 from ovdet.vild.roi_head import RegionParts, ViLDRoIHead
+from ovdet.vild.sticker_masks import FineMaskHead, MaskTraining
 from ovdet.vild.sticker_parts import (
     CROP_MARGIN,
     MaskSource,
@@ -27,11 +29,15 @@ from ovdet.vild.sticker_parts import (
     StickerTrunk,
 )
 
-CHANNELS, NARROW = 128, 64
+CHANNELS, NARROW, FINEST = 128, 64, 32
 ANCHOR_STRIDE, ANCHOR_SIDES = 16, (28, 48, 80, 128)
 """One square anchor a size: the things of the world are 24 to 140 pixels long."""
 REGIONS, OBJECTS = 36, 0.4
 """Sampled per picture, and the share of objects: there are some five things in a scene."""
+Masks = Literal["coarse", "fine"] | None
+"""Whether masks read stride 8 alone, or stride 4 too."""
+FINE_THRESHOLD = 0.45
+"""Of fine masks: of 463 things of 80 validation scenes, 77.3 % had a box and a mask at IoU 0.5, and 76.7 % by 0.5."""
 PROPOSALS = {"training": 100, "test": 80}
 HALF = (127.5, 127.5, 127.5)
 QUARTER = (63.75, 63.75, 63.75)
@@ -60,6 +66,8 @@ def vild_stickers(
     std: Sequence[float] = QUARTER,
     trunk_checkpoint: str | None = None,
     with_projection: bool = False,
+    fine_masks: bool = False,
+    mask_threshold: float = 0.5,
 ) -> ViLDModel:
     """Build the detector: `CompactTrunk`, one map of stride 8, regions named by the trunk's own last stage.
 
@@ -80,6 +88,8 @@ def vild_stickers(
         std: of RGB in 0..255.
         trunk_checkpoint: file of a picture tower whose trunk training starts from; None is from scratch.
         with_projection: start from its projection too, where its texts are the detector's.
+        fine_masks: masks read the trunk's stride 4 too; `vild_stickers_masks` trains them.
+        mask_threshold: probability from which a pixel belongs to a mask.
     """
     config = ViLDConfig(
         variant=variant,
@@ -95,10 +105,45 @@ def vild_stickers(
         max_per_img=max_per_img,
         closed_classes=closed_classes,
         max_mask_regions=8,
+        mask_threshold=mask_threshold,
     )
-    return ViLDModel(
-        *_parts(config, with_mask, frozen_stages, freeze_norm, (mean, std), trunk_checkpoint, with_projection)
+    masks: Masks = ("fine" if fine_masks else "coarse") if with_mask else None
+    return ViLDModel(*_parts(config, masks, frozen_stages, freeze_norm, (mean, std), trunk_checkpoint, with_projection))
+
+
+def vild_stickers_masks(
+    start: str,
+    variant: Variant = "ensemble",
+    *,
+    embed_dim: int = 256,
+    closed_classes: int = 0,
+    mean: Sequence[float] = HALF,
+    std: Sequence[float] = QUARTER,
+) -> MaskTraining:
+    """Build a trained detector whose fine masks alone learn; what comes out is a `vild_stickers` with them.
+
+    Args:
+        start: checkpoint of the detector, whole or compact.
+        variant: that it was trained as.
+        embed_dim: of its teacher.
+        closed_classes: as trained.
+        mean: of RGB in 0..255.
+        std: of RGB in 0..255.
+    """
+    arguments = dict(
+        variant=variant,
+        embed_dim=embed_dim,
+        closed_classes=closed_classes,
+        mean=mean,
+        std=std,
+        fine_masks=True,
+        mask_threshold=FINE_THRESHOLD,
     )
+    model = vild_stickers(**arguments)
+    parts = (model.data_preprocessor, model.backbone, model.neck, model.rpn_head, model.roi_head)
+    training = MaskTraining(*parts, model.proposal_settings, start=start)
+    training.recipe = model.recipe
+    return training
 
 
 @records_recipe
@@ -113,6 +158,8 @@ def vild_stickers_crops(
     closed_classes: int = 0,
     mean: Sequence[float] = HALF,
     std: Sequence[float] = QUARTER,
+    fine_masks: bool = False,
+    mask_threshold: float = 0.5,
 ) -> ViLDModel:
     """Build `vild_stickers` for testing, with the teacher's crops in place of its own names.
 
@@ -126,23 +173,27 @@ def vild_stickers_crops(
         closed_classes: as trained.
         mean: of RGB in 0..255.
         std: of RGB in 0..255.
+        fine_masks: as trained.
+        mask_threshold: probability from which a pixel belongs to a mask.
     """
     config = ViLDConfig(
         variant=variant,
         embed_dim=embed_dim,
         crop_scales=(CROP_MARGIN,),
         square_crops=True,
+        mask_threshold=mask_threshold,
         test_temperature=temperature,
         score_thr=score_thr,
         max_per_img=max_per_img,
         closed_classes=closed_classes,
     )
-    return CropNamedModel(*_parts(config, with_mask, 0, True, (mean, std), None, False))
+    masks: Masks = ("fine" if fine_masks else "coarse") if with_mask else None
+    return CropNamedModel(*_parts(config, masks, 0, True, (mean, std), None, False))
 
 
 def _parts(
     config: ViLDConfig,
-    with_mask: bool,
+    masks: Masks,
     frozen_stages: int,
     freeze_norm: bool,
     mean_std: tuple[Sequence[float], Sequence[float]],
@@ -150,7 +201,9 @@ def _parts(
     with_projection: bool,
 ) -> tuple:
     """What `ViLDModel` takes."""
-    backbone = StickerTrunk(frozen_stages, freeze_norm, checkpoint)
+    fine = masks == "fine"
+    backbone = StickerTrunk(frozen_stages, freeze_norm, checkpoint, from_stride=4 if fine else 8)
+    finest = (backbone.trunk.widths[1], FINEST) if fine else None
 
     def namer() -> RegionNamer:
         return RegionNamer(
@@ -164,7 +217,7 @@ def _parts(
 
     regions = RegionParts(
         box_extractor=RegionSource(),
-        mask_extractor=MaskSource(),
+        mask_extractor=RegionSource() if fine else MaskSource(),
         assigner=MaxIoUAssigner(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False),
         sampler=RandomSampler(num=REGIONS, pos_fraction=OBJECTS, add_gt_as_proposals=True),
         coder=DeltaXYWHBBoxCoder(target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]),
@@ -178,16 +231,20 @@ def _parts(
     image_head = namer() if config.variant == "ensemble" else None
     mean, std = mean_std
     return (
-        DetDataPreprocessor(mean=list(mean), std=list(std), bgr_to_rgb=True, pad_size_divisor=32, pad_mask=with_mask),
+        DetDataPreprocessor(mean=list(mean), std=list(std), bgr_to_rgb=True, pad_size_divisor=32, pad_mask=bool(masks)),
         backbone,
-        StickerNeck(backbone.trunk.out_channels, CHANNELS, NARROW).to(memory_format=torch.channels_last),
+        StickerNeck(backbone.trunk.out_channels, CHANNELS, NARROW, finest).to(memory_format=torch.channels_last),
         _rpn_head(),
-        ViLDRoIHead(regions, box_head, image_head, _mask_head() if with_mask else None, config),
+        ViLDRoIHead(regions, box_head, image_head, _mask_head(masks), config),
         ConfigDict(_proposal_settings(PROPOSALS["training"])),
     )
 
 
-def _mask_head() -> FCNMaskHead:
+def _mask_head(masks: Masks) -> FCNMaskHead | None:
+    if masks is None:
+        return None
+    if masks == "fine":
+        return FineMaskHead(NARROW, FINEST).to(memory_format=torch.channels_last)
     return FCNMaskHead(
         num_convs=2,
         in_channels=NARROW,

@@ -35,12 +35,14 @@ class Pyramid(NamedTuple):
         fine: stride 8, for names; the trunk's own, narrowed.
         coarse: stride 16 of the trunk, for names.
         proposals: stride 16, for the RPN.
+        finest: stride 4, for masks, where these are fine.
     """
 
     shapes: Tensor
     fine: Tensor
     coarse: Tensor
     proposals: Tensor
+    finest: Tensor | None = None
 
 
 class Regions(NamedTuple):
@@ -62,10 +64,18 @@ class StickerTrunk(nn.Module):
         frozen_stages: the first so many of the five stages do not learn.
         freeze_norm: keep the statistics of all batch normalisation, as what is frozen always does.
         checkpoint: whose trunk `init_weights` takes, see `read_trunk`; None leaves random weights.
+        from_stride: of the first level that is handed on, 8 or 4.
     """
 
-    def __init__(self, frozen_stages: int = 2, freeze_norm: bool = True, checkpoint: str | None = None) -> None:
+    def __init__(
+        self,
+        frozen_stages: int = 2,
+        freeze_norm: bool = True,
+        checkpoint: str | None = None,
+        from_stride: int = 8,
+    ) -> None:
         super().__init__()
+        self.first = {4: 1, 8: 2}[from_stride]
         self.trunk = CompactTrunk().to(memory_format=torch.channels_last)
         if not 0 <= frozen_stages <= len(self.trunk.stages):
             raise InputError(f"frozen_stages must lie in 0..{len(self.trunk.stages)}, got {frozen_stages}")
@@ -83,15 +93,15 @@ class StickerTrunk(nn.Module):
         keep_statistics(self.trunk if self.freeze_norm else self.trunk.stages[: self.frozen_stages])
         return self
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W), normalised -> levels of stride 8, 16 and 32."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W), normalised -> levels of stride 8, 16 and 32, before them stride 4 where that is asked for."""
         x = images.contiguous(memory_format=torch.channels_last)
         levels = []
         for index, stage in enumerate(self.trunk.stages):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.frozen_stages):
                 x = stage(x)
             levels.append(x)
-        return levels[2], levels[3], levels[4]
+        return tuple(levels[self.first :])
 
 
 class StickerNeck(nn.Module):
@@ -101,18 +111,27 @@ class StickerNeck(nn.Module):
         in_channels: of the three levels.
         channels: of the fused map and of the proposals' map.
         narrow: channels of the maps that regions are pooled from; pooling takes its time by channels.
+        finest: channels of a level of stride 4 before the three, and of what is made of it; None where there is none.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 128, narrow: int = 64) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 128,
+        narrow: int = 64,
+        finest: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.laterals = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in in_channels])
         self.shapes = nn.Conv2d(channels, narrow, 1)
         self.fine = nn.Conv2d(in_channels[0], narrow, 1)
         self.proposals = nn.Conv2d(channels, channels, 3, 2, 1)
+        self.finest = None if finest is None else nn.Conv2d(*finest, 1)
 
-    def forward(self, levels: tuple[Tensor, Tensor, Tensor]) -> Pyramid:
-        """Add the levels up, from the coarsest on."""
-        fine, coarse, _ = levels
+    def forward(self, levels: Sequence[Tensor]) -> Pyramid:
+        """Add the levels of strides 8, 16 and 32 up, from the coarsest on."""
+        *finest, fine, coarse, _ = levels
+        levels = levels[-3:]
         fused = self.laterals[-1](levels[-1])
         for lateral, level in zip(self.laterals[-2::-1], levels[-2::-1], strict=True):
             fused = lateral(level) + F.interpolate(fused, size=level.shape[-2:], mode="nearest")
@@ -122,6 +141,7 @@ class StickerNeck(nn.Module):
             fine=F.relu(self.fine(fine)),
             coarse=coarse,
             proposals=F.relu(self.proposals(fused)),
+            finest=None if self.finest is None else F.relu(self.finest(finest[0])),
         )
 
 

@@ -95,6 +95,7 @@ def named_by_crops(detector: ViLDDetector, temperature: float) -> ViLDDetector:
     if detector.facts.builder != "vild_stickers" or not temperature > 0:
         raise InputError("--crops is for detectors of vild_stickers, with a temperature above 0")
     kept = ("variant", "embed_dim", "with_mask", "score_thr", "max_per_img", "closed_classes", "mean", "std")
+    kept += ("fine_masks", "mask_threshold")
     arguments = {key: value for key, value in detector.facts.arguments.items() if key in kept}
     facts = replace(detector.facts, builder="vild_stickers_crops", arguments={**arguments, "temperature": temperature})
     model = facts.build()

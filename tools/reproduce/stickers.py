@@ -77,10 +77,12 @@ def stages(root: Path) -> list[Stage]:
     shipped, needs = "vild/stickers_shipped", ("grounds", "teacher-file")
     start = _start(root, "ensemble", f"{root}/teacher.safetensors")
     made.append(_training("shipped", shipped, root, needs, world, options=start))
+    masks = (f"model.start={root}/shipped/last.pth", f"custom_hooks.1.text_tower.weights={teacher}")
+    made.append(_training("shipped-masks", "vild/stickers_shipped_masks", root, ("shipped",), world, options=masks))
     for name in ("shipped", "shipped_crops"):
-        config = "vild/stickers_shipped" if name == "shipped" else "vild/stickers_shipped_crops"
         tower, extra = ("teacher", ()) if name == "shipped" else ("teacher-shipped", ("teacher-shipped-file",))
-        made += [_test(root, name, config, "shipped", style, world, tower, extra) for style in STYLES]
+        weights = "shipped" if name == "shipped" else "shipped-masks"
+        made += [_test(root, name, f"vild/stickers_{name}", weights, style, world, tower, extra) for style in STYLES]
     made.append(Stage("table", ("tools/reproduce/sticker_table.py", str(root)), tuple(stage.name for stage in made)))
     return made
 
