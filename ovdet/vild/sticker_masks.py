@@ -6,7 +6,6 @@ it is frozen, so that its map is there for the taking.
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +15,10 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
-from ovdet.layers.compact import read_compact
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.pooling import pool_regions
-from ovdet.vild.sticker_parts import Regions
+from ovdet.vild.sticker_parts import Regions, read_state
 
 COPIES, SHIFT = 2, 0.06
 """Boxes about each thing that masks are learned in, and how far their sides lie off, as a share of the thing's."""
@@ -91,7 +88,7 @@ class MaskTraining(ViLDModel):
         Raises:
             InputError: the checkpoint cannot be read, or is of another detector.
         """
-        content = read_weights(self.start)
+        content = read_state(self.start)
         kept = {name: value for name, value in content.items() if not name.startswith(LEARNS[1])}
         own = {name: value for name, value in self.state_dict().items() if not name.startswith(LEARNS)}
         wrong = [name for name in own if name not in kept or kept[name].shape != own[name].shape]
@@ -122,15 +119,3 @@ def about_things(boxes_xyxy: Tensor) -> SimpleNamespace:
     shifted = boxes + SHIFT * sides * torch.randn_like(boxes).clamp(-3, 3)
     labels = torch.zeros(len(owners), dtype=torch.long, device=boxes.device)
     return SimpleNamespace(pos_priors=shifted, pos_assigned_gt_inds=owners, pos_gt_labels=labels)
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """All weights of a checkpoint, whole or compact.
-
-    Raises:
-        InputError: there is no such file, or it cannot be read.
-    """
-    if path.endswith(".safetensors"):
-        return read_compact(Path(path))[0]
-    content = load_checkpoint_file(path)
-    return dict(content.get("state_dict", content))

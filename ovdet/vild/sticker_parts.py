@@ -8,7 +8,7 @@ named as crops were from the first step on. Boxes, masks and proposals live on o
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -313,19 +313,27 @@ def read_projection(path: str, like: nn.Linear) -> dict[str, Tensor]:
     return found
 
 
+def read_state(path: str) -> dict[str, Tensor]:
+    """All weights of a checkpoint, whole or compact; nothing in the file is run.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    if path.endswith(".safetensors"):
+        return read_compact(Path(path))[0]
+    content = load_checkpoint_file(path)
+    return dict(content.get("state_dict", content))
+
+
 def _state_of_tower(path: str) -> tuple[str, dict[str, Tensor]]:
     """What stands before "trunk." in the checkpoint's names, and all weights."""
-    if path.endswith(".safetensors"):
-        state: Mapping[str, Tensor] = read_compact(Path(path))[0]
-    else:
-        content = load_checkpoint_file(path)
-        state = content.get("state_dict", content)
+    state = read_state(path)
     prefixes = {name.partition("trunk.")[0] for name in state if name.startswith("trunk.") or ".trunk." in name}
     if len(prefixes) != 1:
         raise InputError(
             f"trunk_checkpoint '{path}' must hold one trunk, under the name \"trunk\"; it holds {len(prefixes)}"
         )
-    return prefixes.pop(), dict(state)
+    return prefixes.pop(), state
 
 
 def _check_fit(path: str, what: str, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
