@@ -101,8 +101,7 @@ class SkipDecoder(nn.Module):
         self.skips = nn.ModuleList(nn.Conv2d(seen, own, 1) for seen, own in zip(levels, widths[1:3], strict=True))
         self.pixels = ConvNorm(3, widths[3], 2)
         self.steps = nn.ModuleList(
-            nn.Sequential(ConvNorm(before + own, own), Residual(own))
-            for before, own in itertools.pairwise(widths)
+            nn.Sequential(ConvNorm(before + own, own), Residual(own)) for before, own in itertools.pairwise(widths)
         )
         self.head = nn.Conv2d(widths[3], 3, 1)
         self.to(memory_format=torch.channels_last)
