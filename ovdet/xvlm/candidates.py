@@ -15,7 +15,7 @@ from torchvision.ops import nms
 from ovdet.errors import InputError
 from ovdet.xvlm.tokens import clean_sentence
 
-SEVERAL = 7.0
+SEVERAL = 3.0
 """How much less it counts, where several things are meant, that a candidate fits worse than the best one."""
 
 SAME_THING = 0.3
