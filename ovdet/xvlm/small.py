@@ -100,7 +100,10 @@ class TrunkImages(ImageEncoder):
 def sine_places(grid: int, width: int) -> Tensor:
     """Places of cells as sines and cosines of x and y, equal for equal shares of the picture: (grid * grid, width)."""
     centres = (torch.arange(grid) + 0.5) / grid
-    waves = math.pi * 2.0 ** torch.linspace(0, math.log2(16), width // 4)
+    octaves = torch.arange(width // 4) * (
+        math.log2(16) / max(width // 4 - 1, 1)
+    )  # no linspace: transformers patches it
+    waves = math.pi * 2.0**octaves
     angles = centres[:, None] * waves  # (n, W / 4)
     along = torch.cat([angles.sin(), angles.cos()], dim=1)  # (n, W / 2)
     x, y = along.expand(grid, -1, -1), along[:, None].expand(-1, grid, -1)
