@@ -67,17 +67,13 @@ class TrunkStem(nn.Module):
         self.trunk.eval()
         return self
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Embed pictures: (B, 3, H, W), RGB in 0..1, sides multiples of 16 -> (B, H / 16, W / 16, D)."""
-        return self.project(self.levels(pictures))
-
     def levels(self, pictures: Tensor) -> Levels:
-        """What the trunk sees of pictures as of `forward`."""
+        """What the trunk sees of pictures (B, 3, H, W), RGB in 0..1, sides multiples of 16."""
         pixels = ((pictures - TRUNK_MEAN) / TRUNK_STD).contiguous(memory_format=torch.channels_last)
         return Levels(*self.trunk.stages_from(pixels, 1))
 
     def project(self, levels: Levels) -> Tensor:
-        """Tokens (B, h, w, D) of `levels`."""
+        """Tokens (B, H / 16, W / 16, D) of `levels`."""
         wanted = (functional.pixel_unshuffle(levels.fine, 2), levels.middle, levels.coarse)
         first, second, third = (
             project(norm(level.permute(0, 2, 3, 1)))

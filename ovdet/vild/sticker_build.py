@@ -19,7 +19,6 @@ from ovdet.vild.recipe import records_recipe
 from ovdet.vild.roi_head import RegionParts, ViLDRoIHead
 from ovdet.vild.sticker_masks import FineMaskHead, MaskTraining
 from ovdet.vild.sticker_parts import (
-    CROP_MARGIN,
     MaskSource,
     RegionNamer,
     RegionSource,
@@ -28,6 +27,7 @@ from ovdet.vild.sticker_parts import (
     StickerRPNHead,
     StickerTrunk,
 )
+from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
 
 CHANNELS, NARROW, FINEST = 128, 64, 32
 ANCHOR_STRIDE, ANCHOR_SIDES = 16, (28, 48, 80, 128)

@@ -22,9 +22,7 @@ from ovdet.layers.compact import read_compact
 from ovdet.layers.trunk import CompactTrunk
 from ovdet.vild.heads import Float32RPNHead, linear
 from ovdet.vild.pooling import pool_regions, square_regions
-
-CROP_MARGIN = 1.14
-"""A crop that the trunk learned from is so much wider than the thing's longer side, on average."""
+from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
 
 
 class Pyramid(NamedTuple):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ovdet.vlm.base import VLMBackbone
+from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
 from ovdet.vlm.crops import CropEncoder
 from ovdet.vlm.zoo import create_vlm
 
-CLOSER, MARGIN = "sticker-clip", 1.14
-"""A backbone of the zoo, and how much wider than a thing's longer side the crops are that it learned from."""
+CLOSER = "sticker-clip"
+"""A backbone of the zoo, trained on square crops `CROP_MARGIN` as wide as the thing."""
 
 
 class CloserLook:
@@ -29,7 +30,7 @@ class CloserLook:
 
     def __init__(self, backbone: VLMBackbone) -> None:
         self.backbone = backbone
-        self.crops = CropEncoder(backbone, (MARGIN,), square=True)
+        self.crops = CropEncoder(backbone, (CROP_MARGIN,), square=True)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, boxes_xyxy: Tensor, sentences: Sequence[str]) -> Tensor:

@@ -100,9 +100,8 @@ class TrunkImages(ImageEncoder):
 def sine_places(grid: int, width: int) -> Tensor:
     """Places of cells as sines and cosines of x and y, equal for equal shares of the picture: (grid * grid, width)."""
     centres = (torch.arange(grid) + 0.5) / grid
-    octaves = torch.arange(width // 4) * (
-        math.log2(16) / max(width // 4 - 1, 1)
-    )  # no linspace: transformers patches it
+    step = math.log2(16) / max(width // 4 - 1, 1)
+    octaves = torch.arange(width // 4) * step  # no linspace: transformers patches it
     waves = math.pi * 2.0**octaves
     angles = centres[:, None] * waves  # (n, W / 4)
     along = torch.cat([angles.sin(), angles.cos()], dim=1)  # (n, W / 2)

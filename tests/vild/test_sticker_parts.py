@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from ovdet.errors import InputError
 from ovdet.layers.trunk import CompactTrunk
 from ovdet.vild.sticker_parts import (
-    CROP_MARGIN,
     Pyramid,
     RegionNamer,
     Regions,
@@ -15,6 +14,7 @@ from ovdet.vild.sticker_parts import (
     read_projection,
     read_trunk,
 )
+from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
 
 
 class Classifier(nn.Module):

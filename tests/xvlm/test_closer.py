@@ -6,14 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ovdet.xvlm.closer import MARGIN, CloserLook, shipped_closer
+from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
+from ovdet.xvlm.closer import CloserLook, shipped_closer
 
 SCENES = Path(__file__).parents[2] / "demo" / "stickers"
 
 
 def test_boxes_are_cut_as_squares_and_compared(tower):
     image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
-    half = 16 / MARGIN  # so that the crop is 32 pixels wide, as the backbone takes it
+    half = 16 / CROP_MARGIN  # so that the crop is 32 pixels wide, as the backbone takes it
     found = CloserLook(tower)(image, torch.tensor([[30 - half, 24 - 3, 30 + half, 24 + 3]]), ["a", "b"])
     expected = tower.encode_text(["a", "b"]) @ tower.encode_image(image[None, :, 8:40, 14:46] / 255)[0]
     torch.testing.assert_close(found[:, 0], expected, atol=1e-4, rtol=0)

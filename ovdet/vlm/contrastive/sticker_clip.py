@@ -42,6 +42,9 @@ SPEC = BackboneSpec(
     picture_share=0.1,  # measured on validation crops, see docs/stickers.md
 )
 
+CROP_MARGIN = 1.14
+"""A crop that it learned from is so much wider than the thing's longer side, on average."""
+
 
 class TextProjection(nn.Module):
     """Sentence vectors into the joint space: a linear map and a small network beside it.
