@@ -6,6 +6,8 @@ Every stage is one command, printed before it runs. What is finished is not done
 was stopped, goes on where it was: the same command again is the way to resume. Two copies may run side by side, for two
 cores: a stage that one of them has begun is left to it. `--list` shows the stages and which are done. The longest that
 were run, the teacher and the shipped detector, took about 55 and 50 minutes of one core beside other work.
+`--teacher ovdet/vlm/contrastive/sticker_clip.safetensors` takes a teacher that is there instead of training its three
+stages.
 """
 
 from __future__ import annotations
@@ -54,69 +56,69 @@ class Stage:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def stages(root: Path) -> list[Stage]:
-    """All stages in an order that respects their needs."""
+def stages(root: Path, teacher: Path | None = None) -> list[Stage]:
+    """All stages in an order that respects their needs.
+
+    Args:
+        root: everything is kept here.
+        teacher: compact file of one that is trained; None trains it here.
+    """
     world = {"OVDET_STICKERS": f"{root}/pack", "OVDET_GROUNDS": f"{root}/grounds"}
-    teacher = f"{root}/teacher.safetensors"
     made = [
         Stage("pack", ("tools/data/pack_stickers.py", "--out", f"{root}/pack")),
         Stage("grounds", ("tools/data/fetch_grounds.py", "--out", f"{root}/grounds")),
-        _training("teacher", "vlm/sticker_clip", root, ("pack",), {"OVDET_STICKERS": f"{root}/pack"}),
-        Stage(
-            "teacher-file",
-            ("tools/convert/sticker_clip.py", f"{root}/teacher/last.pth", teacher, "--pack", f"{root}/pack"),
-            ("teacher",),
-        ),
-        *_later_teachers(root, world),
     ]
+    needs: tuple[str, ...] = ("grounds",)
+    if teacher is None:
+        made += _teachers(root, world)
+        teacher, needs = root / "teacher.safetensors", ("grounds", "teacher-file")
     for split in SPLITS:
         trunk = f"trunk-{split}"
         made.append(_training(trunk, f"vlm/sticker_base_{split}", root, ("pack",), {"OVDET_STICKERS": f"{root}/pack"}))
         for seed in SEEDS:
-            made += _detectors(root, split, seed, world, ("grounds", "teacher-file", trunk))
-    shipped, needs = "vild/stickers_shipped", ("grounds", "teacher-file")
-    start = _start(root, "ensemble", f"{root}/teacher.safetensors")
-    made.append(_training("shipped", shipped, root, needs, world, options=start))
+            made += _detectors(root, split, seed, teacher, world, (*needs, trunk))
+    start = _start("ensemble", teacher, teacher)
+    made.append(_training("shipped", "vild/stickers_shipped", root, needs, world, options=start))
     masks = (f"model.start={root}/shipped/last.pth", f"custom_hooks.1.text_tower.weights={teacher}")
     made.append(_training("shipped-masks", "vild/stickers_shipped_masks", root, ("shipped",), world, options=masks))
-    for name in ("shipped", "shipped_crops"):
-        tower, extra = ("teacher", ()) if name == "shipped" else ("teacher-shipped", ("teacher-shipped-file",))
-        weights = "shipped" if name == "shipped" else "shipped-masks"
-        made += [_test(root, name, f"vild/stickers_{name}", weights, style, world, tower, extra) for style in STYLES]
+    for name, weights in (("shipped", "shipped"), ("shipped_crops", "shipped-masks")):
+        made += [_test(root, name, f"vild/stickers_{name}", weights, style, world, teacher) for style in STYLES]
     made.append(Stage("table", ("tools/reproduce/sticker_table.py", str(root)), tuple(stage.name for stage in made)))
     return made
 
 
-def _later_teachers(root: Path, world: dict[str, str]) -> list[Stage]:
-    """Two stages more for the crops of what is shipped; the detectors of the comparison have the first."""
+def _teachers(root: Path, world: dict[str, str]) -> list[Stage]:
+    """The teacher's three stages, and the file that all detectors learn from."""
     first, restyled = f"{root}/teacher/last.pth", "teacher-restyled"
     starts = (f"model.task.start={root}/{restyled}/last.pth", f"model.task.fixed_texts={first}")
-    final = f"{root}/teacher-shipped.safetensors"
+    final = f"{root}/teacher.safetensors"
     return [
+        _training("teacher", "vlm/sticker_clip", root, ("pack",), {"OVDET_STICKERS": f"{root}/pack"}),
         _training(restyled, "vlm/sticker_clip_restyled", root, ("teacher",), world, options=(f"load_from={first}",)),
         _training("teacher-scenes", "vlm/sticker_clip_scenes", root, ("grounds", restyled), world, options=starts),
         Stage(
-            "teacher-shipped-file",
+            "teacher-file",
             ("tools/convert/sticker_clip.py", f"{root}/teacher-scenes/last.pth", final, "--pack", f"{root}/pack"),
             ("teacher-scenes",),
         ),
     ]
 
 
-def _detectors(root: Path, split: str, seed: int, world: dict[str, str], needs: tuple[str, ...]) -> Iterator[Stage]:
+def _detectors(
+    root: Path, split: str, seed: int, teacher: Path, world: dict[str, str], needs: tuple[str, ...]
+) -> Iterator[Stage]:
     for variant in VARIANTS:
         config, name = f"vild/stickers_{split}_{variant}", f"{split}-{variant}-{seed}"
         if variant in TRAINED:
-            start = _start(root, variant, f"{root}/trunk-{split}/last.pth")
+            start = _start(variant, root / f"trunk-{split}" / "last.pth", teacher)
             yield _training(name, config, root, needs, world, seed, start)
         weights = name if variant in TRAINED else f"{split}-text-{seed}"
         for style in STYLES:
-            yield _test(root, name, config, weights, style, world)
+            yield _test(root, name, config, weights, style, world, teacher)
 
 
-def _start(root: Path, variant: str, trunk: str) -> tuple[str, ...]:
+def _start(variant: str, trunk: Path, teacher: Path) -> tuple[str, ...]:
     """Options that say where a detector's trunk comes from and who teaches."""
-    teacher = f"{root}/teacher.safetensors"
     options = [f"model.trunk_checkpoint={trunk}", f"custom_hooks.1.text_tower.weights={teacher}"]
     return (*options, *([f"custom_hooks.1.teacher.weights={teacher}"] if variant in TAUGHT else []))
 
@@ -149,16 +151,15 @@ def _test(
     weights: str,
     style: str,
     world: dict[str, str],
-    tower: str = "teacher",
-    needs: tuple[str, ...] = (),
+    teacher: Path,
 ) -> Stage:
     towers = ("text_tower", "teacher") if config.endswith("crops") else ("text_tower",)
-    options = [f"custom_hooks.1.{each}.weights={root}/{tower}.safetensors" for each in towers]
+    options = [f"custom_hooks.1.{each}.weights={teacher}" for each in towers]
     if style != "trained":
         options.append(f"test_dataloader.dataset.styles={style}")
     command = ("tools/test.py", f"configs/{config}.py", f"{root}/{weights}/last.pth", "--work-dir", f"{root}/{name}")
     out = ("--out", f"{root}/results/{name}-{style}.json")
-    return Stage(f"test-{name}-{style}", (*command, *out, "--cfg-options", *options), (weights, *needs), world)
+    return Stage(f"test-{name}-{style}", (*command, *out, "--cfg-options", *options), (weights,), world)
 
 
 def done(root: Path, name: str) -> bool:
@@ -241,7 +242,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
     root = args.root.resolve()
     try:
-        every = stages(root)
+        if args.teacher is not None and not args.teacher.is_file():
+            raise InputError(f"--teacher {args.teacher}: there is no such file")
+        every = stages(root, None if args.teacher is None else args.teacher.resolve())
         chosen = [stage for stage in every if any(fnmatch.fnmatch(stage.name, only) for only in args.only)]
         if not chosen:
             raise InputError(f"no stage is called {' or '.join(args.only)}; --list shows them")
@@ -269,6 +272,9 @@ def _arguments() -> argparse.ArgumentParser:
         default=["*"],
         metavar="STAGE",
         help='names, with wild cards: "48_17-*-0" "test-48_17-*-0-*"',
+    )
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="a trained teacher, such as the shipped one, instead of its stages"
     )
     parser.add_argument("--list", action="store_true", help="show the stages and which are done")
     return parser
