@@ -23,6 +23,7 @@ def seggpt(
     drop_path: float = 0.1,
     stem: str = "patches",
     decoder: str = "pixels",
+    looks: int = 0,
 ) -> SegGPTModel:
     """Build a SegGPT of any size; see `SegGPTConfig`. `mlp_width` None is four times the width."""
     config = SegGPTConfig(
@@ -39,6 +40,7 @@ def seggpt(
         drop_path=drop_path,
         stem=stem,
         decoder=decoder,
+        looks=looks,
     )
     model = SegGPTModel(config)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
@@ -71,6 +73,7 @@ def seggpt_small(side: int = 192, drop_path: float = 0.0) -> SegGPTModel:
         drop_path=drop_path,
         stem="trunk",
         decoder="skips",
+        looks=128,
     )
 
 

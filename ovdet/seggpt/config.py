@@ -33,6 +33,8 @@ class SegGPTConfig:
             "trunk", the levels of a small convolutional network (ours, for patches of 16 pixels alone).
         decoder: what turns tokens into colours: "pixels", a linear layer and two convolutions, as published; or
             "skips", convolutions that also see the trunk's finer levels (ours, for stems that are one).
+        looks: channels of the measure of likeness in front of the blocks (ours, for stems that are a trunk); 0: none,
+            as published.
     """
 
     canvas_hw: tuple[int, int] = (896, 448)
@@ -48,6 +50,7 @@ class SegGPTConfig:
     drop_path: float = 0.1
     stem: str = "patches"
     decoder: str = "pixels"
+    looks: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "canvas_hw", tuple(int(side) for side in self.canvas_hw))
@@ -67,6 +70,8 @@ class SegGPTConfig:
             raise InputError(f"stem must be patches, or trunk with patches of 16, got {self.stem!r} with {self.patch}")
         if self.decoder not in DECODERS or (self.decoder == "skips" and self.stem != "trunk"):
             raise InputError(f"decoder must be pixels, or skips with the stem trunk, got {self.decoder!r}")
+        if self.looks < 0 or (self.looks and self.stem != "trunk"):
+            raise InputError(f"looks must be 0, or above with the stem trunk, got {self.looks}")
         self.grid_of(self.canvas_hw)
 
     @property

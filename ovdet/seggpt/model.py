@@ -16,6 +16,7 @@ from ovdet.errors import InputError
 from ovdet.seggpt.blocks import CanvasBlock
 from ovdet.seggpt.config import SegGPTConfig
 from ovdet.seggpt.decoder import PixelDecoder, SkipDecoder
+from ovdet.seggpt.matching import Looks, Matcher
 from ovdet.seggpt.stem import Levels, TrunkStem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -42,12 +43,14 @@ class ExampleTokens:
         paintings: (P, t, D), their stream up to the block that merges the streams.
         blanks: (1, t, D), the stream of the painting yet to be made, up to the same block.
         kind: of the masks.
+        looks: what the matcher learned of them, if the network has one.
     """
 
     pictures: Tensor
     paintings: Tensor
     blanks: Tensor
     kind: Kind
+    looks: Looks | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -73,6 +76,7 @@ class SegGPTModel(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.patch_embed = nn.Conv2d(3, width, config.patch, config.patch)
         self.stem = TrunkStem(width) if config.stem == "trunk" else None
+        self.matcher = Matcher(config.looks, width) if config.looks else None
         self.mask_token = nn.Parameter(torch.empty(width))
         self.picture_token = nn.Parameter(torch.empty(width))
         self.painting_token = nn.Parameter(torch.empty(width))
@@ -96,6 +100,8 @@ class SegGPTModel(nn.Module):
                 nn.init.zeros_(module.bias)
         if self.stem is not None:
             self.stem.initialise()
+        if self.matcher is not None:
+            self.matcher.initialise()
         nn.init.trunc_normal_(self.positions, std=0.02)
         for token in (self.mask_token, self.picture_token, self.painting_token, self.kind_tokens):
             nn.init.normal_(token, std=0.02)
@@ -151,12 +157,29 @@ class SegGPTModel(nn.Module):
         def whole(prompts: Tensor, queries: Tensor) -> Tensor:
             return torch.cat([prompts, queries if owner is None else queries[owner]], dim=1).unflatten(1, grid_hw)
 
-        taps = self._merge_and_run(*halves, owner, grid_hw, whole)
+        told = self._match(seen, paintings, masked, owner)
+        taps = self._merge_and_run(*halves, told, owner, grid_hw, whole)
         if isinstance(self.decoder, SkipDecoder):
             return self._paint_with_skips(taps, pictures, seen, lower)
         if lower:
             return self.decoder([tap[:, grid_hw[0] // 2 - 1 :] for tap in taps], context=1)
         return self.decoder(taps)
+
+    def _match(self, seen: Levels | None, paintings: Tensor, masked: Tensor, owner: Tensor | None) -> Tensor | None:
+        """What the matcher tells the lower halves of canvases, (Q, t, D); arguments as in `forward`."""
+        if self.matcher is None or seen is None:
+            return None
+        above, below = self.matcher.looks(seen).chunk(2)
+        half = masked.shape[1] // 2
+        hidden = masked[:, :half].flatten(1).expand(len(above), -1)
+        first = _first_rows(owner)
+        learned = self.matcher.learn(above, self._paints(paintings.chunk(2, dim=2)[0]), hidden)
+        return self.matcher(below if first is None else below[first], learned, owner)
+
+    def _paints(self, paintings: Tensor) -> Tensor:
+        """Mean colours of the patches of (P, 3, H, W), normalised -> (P, t, 3) RGB in 0..1."""
+        colours = functional.avg_pool2d(paintings, self.config.patch) * self.std + self.mean
+        return colours.flatten(2).transpose(1, 2)
 
     def _paint_with_skips(self, taps: list[Tensor], pictures: Tensor, seen: Levels | None, lower: bool) -> Tensor:
         """Paint whole canvases, or their lower halves; arguments as in `forward`."""
@@ -191,8 +214,12 @@ class SegGPTModel(nn.Module):
         blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
         prompts, blanks = self._run_stream(prompts, blanks, owner, grid_hw)
-        embedded = (self._embed_pictures(pictures, self._see(pictures)) + self.picture_token).flatten(1, 2) + above
-        return ExampleTokens(embedded, prompts, blanks, kind)
+        seen = self._see(pictures)
+        embedded = (self._embed_pictures(pictures, seen) + self.picture_token).flatten(1, 2) + above
+        looks = None
+        if self.matcher is not None and seen is not None:
+            looks = self.matcher.learn(self.matcher.looks(seen), self._paints(paintings))
+        return ExampleTokens(embedded, prompts, blanks, kind, looks)
 
     @torch.no_grad()
     def paint(self, examples: ExampleTokens, targets: Tensor) -> Tensor:
@@ -227,7 +254,10 @@ class SegGPTModel(nn.Module):
         def lower(prompts: Tensor, queries: Tensor) -> Tensor:  # and one row above the seam, of the first example
             return torch.cat([prompts[::count, -columns:], queries], dim=1).unflatten(1, (1 + rows, columns))
 
-        taps = self._merge_and_run(pictures, paintings, owner, grid_hw, lower)
+        told = None
+        if self.matcher is not None and seen is not None and examples.looks is not None:
+            told = self.matcher(self.matcher.looks(seen), examples.looks.repeat(batch), owner)
+        taps = self._merge_and_run(pictures, paintings, told, owner, grid_hw, lower)
         if isinstance(self.decoder, SkipDecoder):
             assert seen is not None, "the config allows it with a trunk alone"
             return self.decoder([tap[:, 1:] for tap in taps], targets, (seen.fine, seen.finest))
@@ -260,15 +290,19 @@ class SegGPTModel(nn.Module):
         self,
         pictures: tuple[Tensor, Tensor],
         paintings: tuple[Tensor, Tensor],
+        told: Tensor | None,
         owner: Tensor | None,
         grid_hw: tuple[int, int],
         tap: Callable[[Tensor, Tensor], Tensor],
     ) -> list[Tensor]:
         """Average the two streams and run the other blocks; what `tap` makes of the tokens at the taps, normed.
 
+        What the matcher has `told` is added to the queries at the merge.
+
         A tap at the merging block is taken after the merge.
         """
         prompts, queries = ((one + other) / 2 for one, other in zip(pictures, paintings, strict=True))
+        queries = queries if told is None else queries + told.to(queries.dtype)
         taps = []
         for index in range(self.config.merge_block, self.config.depth):
             if index > self.config.merge_block:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
@@ -28,6 +29,12 @@ from ovdet.seggpt.weights import THRESHOLD, load_model, save_compact, save_model
 from ovdet.vlm.trunks import trunk_weights
 
 PROMPT_FORMAT = "ovdet-prompt-1"
+NAME_SHARPNESS = 20.0
+"""Of the cosines of looks and names."""
+
+NAME_WEIGHT = 0.1
+"""Beside the loss of the painting."""
+
 _PREFIX = "task.model."
 """Of the model's weights in a checkpoint of training."""
 
@@ -39,12 +46,19 @@ class SegGPTTraining(nn.Module):
         model: to train.
         threshold: of the soft mask in validation.
         beta: of the loss; see `seggpt_training`.
+        names: how many names the samples tell, for `loss_names`; 0: none.
+
+    Raises:
+        InputError: names are for a model with a matcher.
     """
 
-    def __init__(self, model: SegGPTModel, threshold: float = THRESHOLD, beta: float = BETA) -> None:
+    def __init__(self, model: SegGPTModel, threshold: float = THRESHOLD, beta: float = BETA, names: int = 0) -> None:
         super().__init__()
         self.model, self.threshold, self.beta = model, threshold, beta
         self._seen: dict[int, tuple[Tensor, ...]] = {}
+        if names and model.matcher is None:
+            raise InputError("names teach the measure of likeness; a model without one (looks=0) cannot learn them")
+        self.names = nn.Parameter(torch.randn(names, model.config.looks)) if names else None
 
     def loss(
         self,
@@ -54,8 +68,9 @@ class SegGPTTraining(nn.Module):
         kind: Tensor,
         valid: Tensor,
         pictures: Tensor | None = None,
+        names: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Loss of a batch.
+        """Loss of a batch: of the painting, and with `names` also of what the matcher takes each thing for.
 
         Args:
             image: (N, 3, 2S, S) uint8, prompt above target.
@@ -65,17 +80,38 @@ class SegGPTTraining(nn.Module):
             valid: (N, 2S, S) bool, pixels that are judged.
             pictures: (N, 2) numbers of the pictures, prompt and target, where they come again and again: what a trunk
                 that does not learn makes of them is kept, in half precision.
+            names: (N, 2, h / 2, w) names of the patches of prompt and target, -1 for none.
         """
         wanted = self.model.normalise(painting)
         half = masked.shape[1] // 2
         lower = not masked[:, :half].any()
         known = pictures is not None and not _trunk_learns(_stem_of(self.model))
         seen = self._see_known(image, pictures) if known else None
+        losses = {}
+        if self.names is not None and names is not None:
+            if seen is None:
+                seen = _stem_of(self.model).levels(torch.cat(image.chunk(2, dim=2)).to(self.model.std.dtype) / 255)
+            losses["loss_names"] = self._name_loss(seen, names)
         painted = self.model(self.model.normalise(image), wanted, masked, kind, lower=lower, seen=seen)
         if lower:  # what is above was shown, and is not judged
             side = painted.shape[2]
             wanted, masked, valid = wanted[:, :, side:], masked[:, half:], valid[:, side:]
-        return {"loss_painting": painting_loss(painted, wanted, masked, valid, self.beta)}
+        return {"loss_painting": painting_loss(painted, wanted, masked, valid, self.beta), **losses}
+
+    def _name_loss(self, seen: Levels, names: Tensor) -> Tensor:
+        """Cross-entropy of the names of things by their mean looks; of `seen`, all prompts come first."""
+        assert self.names is not None and self.model.matcher is not None
+        looks = self.model.matcher.looks(seen)  # (2 N, t, C)
+        flat = names.transpose(0, 1).flatten(2).flatten(0, 1)  # (2 N, t)
+        rows, tokens = (flat >= 0).nonzero(as_tuple=True)
+        if not len(rows):
+            return looks.sum() * 0
+        things, where = torch.unique(rows * len(self.names) + flat[rows, tokens], return_inverse=True)
+        means = looks.new_zeros(len(things), looks.shape[2]).index_add_(0, where, looks[rows, tokens])
+        cosines = functional.normalize(means, dim=1) @ functional.normalize(self.names, dim=1).T
+        return NAME_WEIGHT * functional.cross_entropy(
+            NAME_SHARPNESS * cosines.float(), things % len(self.names), label_smoothing=0.1
+        )
 
     def _see_known(self, image: Tensor, pictures: Tensor) -> Levels:
         """What the trunk makes of the pictures of canvases, 2 N rows, all prompts first; of each computed once."""
@@ -245,13 +281,14 @@ def seggpt_training(
     matching: bool = False,
     threshold: float = THRESHOLD,
     beta: float = BETA,
+    names: int = 0,
     **arguments: Any,
 ) -> SegGPTTraining:
     """A model to train as a config says it.
 
     Args:
         size: builder of the model, with `arguments`.
-        init: checkpoint of this room to start from.
+        init: checkpoint of this room to start from, of the same sizes; it may lack the matcher.
         mae: checkpoint of a masked auto-encoder whose encoder is the start, if `init` is none.
         checkpointing: compute blocks twice to save memory.
         trunk: whose compact trunk the stem takes, as of `trunk_weights`, if `init` is none.
@@ -261,6 +298,7 @@ def seggpt_training(
         beta: where the loss turns from quadratic to linear, in normalised colours, of which black and white are 4.4
             apart. The published one asks for the likelier colour, and where nothing is known yet that is black all
             over; one above 4.4 asks for the mean of what may be, so that there is something to learn from.
+        names: how many names the samples tell; see `SegGPTTraining`.
         **arguments: of the builder.
 
     Raises:
@@ -271,9 +309,10 @@ def seggpt_training(
     model = (pkgutil.resolve_name(size) if isinstance(size, str) else size)(**arguments)
     if init is not None:
         other, _ = load_model(init)
-        if replace(other.config, drop_path=model.config.drop_path) != model.config:
+        looks = other.config.looks or model.config.looks
+        if replace(other.config, drop_path=model.config.drop_path, looks=looks) != model.config:
             raise InputError(f"init: {init} holds a model of other sizes ({other.config}) than the config's")
-        model.load_state_dict(other.state_dict(), strict=True)
+        model.load_state_dict(model.state_dict() | other.state_dict(), strict=True)
     if mae is not None:
         start_from_mae(model, load_checkpoint_file(mae))
     if init is None and trunk is not None:
@@ -283,7 +322,7 @@ def seggpt_training(
     if trunk_learns:
         _stem_of(model).trunk.stages[-trunk_learns:].requires_grad_(True)
     model.checkpointing = checkpointing
-    return SegGPTTraining(model, threshold, beta)
+    return SegGPTTraining(model, threshold, beta, names)
 
 
 def start_matching(model: SegGPTModel) -> None:

@@ -25,6 +25,8 @@ def test_the_published_sizes():
         ({"stem": "roots"}, "stem must be patches"),
         ({"stem": "trunk", "patch": 8}, "trunk with patches of 16"),
         ({"decoder": "pens", "stem": "trunk"}, "decoder must be pixels"),
+        ({"looks": -1}, "looks must be 0"),
+        ({"looks": 8}, "above with the stem trunk"),
         ({"decoder": "skips"}, "skips with the stem trunk"),
     ],
 )

@@ -265,10 +265,14 @@ def test_the_small_size_is_small():
     assert model.config.picture_hw == (128, 128)
 
 
-@pytest.fixture(scope="module", params=["pixels", "skips"])
+@pytest.fixture(scope="module", params=[("pixels", 0), ("skips", 0), ("skips", 8)], ids=str)
 def trunk_model(request):
     torch.manual_seed(0)
-    return seggpt(**{**TRUNK, "stem": "trunk", "decoder": request.param}).eval()
+    decoder, looks = request.param
+    model = seggpt(**{**TRUNK, "stem": "trunk", "decoder": decoder, "looks": looks}).eval()
+    if model.matcher is not None:
+        torch.nn.init.normal_(model.matcher.answer[2].weight)  # at the start it says nothing
+    return model
 
 
 @torch.no_grad()
@@ -295,6 +299,23 @@ def test_what_the_trunk_sees_may_be_known_already(trunk_model):
     seen = trunk_model.stem.levels(halves * trunk_model.std + trunk_model.mean)
     with_it = trunk_model(pictures, paintings, masked, kinds(2), seen=seen)
     torch.testing.assert_close(with_it, trunk_model(pictures, paintings, masked, kinds(2)), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_with_a_trunk_too_pictures_in_question_are_kept_apart(trunk_model):
+    """Three examples of each of two pictures: as `paint` does it one by one."""
+    pictures, paintings = torch.randn(2, 3, 3, 48, 32)
+    targets = torch.randn(2, 3, 48, 32)
+    masked = torch.zeros(1, 6, 2, dtype=torch.bool)
+    masked[:, 3:] = True
+    owner = torch.arange(2).repeat_interleave(3)
+    canvases = torch.cat([pictures.repeat(2, 1, 1, 1), targets[owner]], dim=2)
+    shown = torch.cat([paintings.repeat(2, 1, 1, 1), torch.zeros(6, 3, 48, 32)], dim=2)
+    together = trunk_model(canvases, shown, masked, kinds(6), owner, lower=True)
+    examples = trunk_model.encode_examples(pictures, paintings)
+    for index, target in enumerate(targets):
+        painted = trunk_model.paint(examples, target[None])[0, :, 1:]  # but for the seam
+        torch.testing.assert_close(together[3 * index][:, 1:], painted, atol=1e-4, rtol=0)
 
 
 def test_the_trunk_keeps_still_until_told(trunk_model):

@@ -211,6 +211,53 @@ def test_what_a_still_trunk_sees_is_kept_and_what_a_learning_one_sees_is_not(lea
     assert all((value.grad is not None) == bool(learns) for value in last.parameters())
 
 
+def test_names_teach_the_measure_of_likeness():
+    """Cross-entropy of the names of things, each the mean of its tokens; on two colours it is soon learned."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk", "decoder": "skips", "looks": 8}
+    task = seggpt_training(seggpt, names=3, **sizes)
+    image = torch.zeros(2, 3, 64, 32, dtype=torch.uint8)
+    image[:, 0, :32, :16], image[:, 2, 32:] = 255, 255  # red in the prompt's left half, blue in the whole target
+    batch = {
+        "image": image,
+        "painting": torch.zeros(2, 3, 64, 32, dtype=torch.uint8),
+        "masked": torch.tensor([[[False] * 2] * 2 + [[True] * 2] * 2]).expand(2, -1, -1),
+        "kind": torch.zeros(2, dtype=torch.long),
+        "valid": torch.ones(2, 64, 32, dtype=torch.bool),
+        "names": torch.tensor([[[1, -1], [1, -1]], [[2, 2], [2, 2]]]).expand(2, -1, -1, -1),
+    }
+    halves = torch.cat(image.chunk(2, dim=2)).float() / 255
+    with torch.no_grad():
+        looks = task.model.matcher.looks(task.model.stem.levels(halves)).unflatten(1, (2, 2))
+        means = torch.stack([looks[0, :, 0].mean(dim=0), looks[2].mean(dim=(0, 1))])  # prompts are the first two
+        cosines = torch.nn.functional.cosine_similarity(means[:, None], task.names[None], dim=2)
+        wanted = torch.nn.functional.cross_entropy(20 * cosines, torch.tensor([1, 2]), label_smoothing=0.1)
+        assert task.loss(**batch)["loss_names"].item() == pytest.approx(0.1 * wanted.item(), rel=1e-4)
+    optimiser = torch.optim.Adam([task.names, *task.model.matcher.parameters()], lr=0.03)
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = task.loss(**batch)["loss_names"]
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.5 * 0.1 * wanted.item()
+    nothing = {**batch, "names": torch.full((2, 2, 2, 2), -1)}
+    assert task.loss(**nothing)["loss_names"].item() == 0
+    with pytest.raises(InputError, match="a model without one"):
+        seggpt_training(seggpt, names=3, **{**sizes, "looks": 0})
+
+
+def test_training_may_add_a_measure_of_likeness_to_a_model_without(tmp_path):
+    """What it paints does not change by that alone."""
+    sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk", "decoder": "skips"}
+    before = seggpt_training(seggpt, **sizes).model.eval()
+    save_model(before, tmp_path / "model.pth")
+    after = seggpt_training(seggpt, init=str(tmp_path / "model.pth"), looks=8, **sizes).model.eval()
+    pictures, paintings = torch.randn(2, 1, 3, 64, 32)
+    masked = torch.tensor([[[False] * 2] * 2 + [[True] * 2] * 2])
+    args = pictures, paintings, masked, torch.zeros(1, dtype=torch.long)
+    assert torch.equal(before(*args), after(*args))
+
+
 def test_a_trunk_is_taken_and_told_how_much_of_it_learns(tmp_path):
     sizes = {**SIZES, "canvas_hw": (64, 32), "patch": 16, "stem": "trunk"}
     state = CompactTrunk().state_dict()

@@ -28,7 +28,8 @@ class PooledCanvases(Dataset):
     For each base name `of_name` scenes are drawn that show it: the first half of them by one drawing, the others by
     anybody's. Other base names that scenes happen to show are asked for too; novel things are never painted.
 
-    A sample is a dict like those of `InContextSamples`, with "pictures" (2,) int, the scenes' places in the pool.
+    A sample is a dict like those of `InContextSamples`, with "pictures" (2,) int, the scenes' places in the pool, and
+    "names" (2, h, w) int, the place in `labels` of the base name that covers half of a patch or more, else -1.
     It is a function of seed and index alone; with `SeededSampler`, of seed and draw.
 
     Args:
@@ -65,6 +66,7 @@ class PooledCanvases(Dataset):
         count = of_name * len(self.labels)
         self.images = np.empty((count, 3, size, size), np.uint8)
         self.keys = np.empty((count, size, size), np.int16)
+        self.names = np.full((count, size // patch, size // patch), -1, np.int16)
         self.same: dict[int, list[int]] = defaultdict(list)
         self.anybody: dict[int, list[int]] = defaultdict(list)
         for place, label in enumerate(self.labels):
@@ -81,6 +83,8 @@ class PooledCanvases(Dataset):
         if same:
             self.same[label].append(number)
         for other in np.unique(scene.labels[self._base[scene.labels]]).tolist():
+            covered = (view.key_map == other).reshape(self.names.shape[1], self.patch, -1, self.patch).mean(axis=(1, 3))
+            self.names[number][covered >= 0.5] = self.labels.index(other)
             if (view.key_map == other).any() and not (same and other == label and number != self.same[label][0]):
                 self.anybody[other].append(number)
 
@@ -105,6 +109,7 @@ class PooledCanvases(Dataset):
             "masked": torch.from_numpy(half_mask((2 * side, side))),
             "kind": 0,
             "pictures": torch.from_numpy(pictures.astype(np.int64)),
+            "names": torch.from_numpy(self.names[pictures].astype(np.int64)),
         }
 
 

@@ -34,6 +34,19 @@ def test_samples_are_canvases_of_the_pool(pool):
     assert sizes == {2}, "black and one colour"
 
 
+def test_patches_tell_the_name_that_covers_half_of_them(pool):
+    for number in range(10):
+        sample = pool[number]
+        for names, place in zip(sample["names"].numpy(), sample["pictures"].tolist(), strict=True):
+            for row, column in np.ndindex(3, 3):
+                patch = pool.keys[place][16 * row : 16 * (row + 1), 16 * column : 16 * (column + 1)]
+                keys, counts = np.unique(patch, return_counts=True)
+                covered = [key for key, count in zip(keys, counts, strict=True) if count >= 128 and key in pool.labels]
+                assert names[row, column] == (pool.labels.index(covered[0]) if len(covered) == 1 else -1) or (
+                    len(covered) == 2 and names[row, column] in [pool.labels.index(key) for key in covered]
+                )
+
+
 def test_the_same_drawing_comes_first(pool):
     """Samples below the ramp are of the first two scenes of a name, later ones of anybody's."""
     first = [pool[number]["pictures"].numpy() for number in range(10)]
