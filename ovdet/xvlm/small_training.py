@@ -21,6 +21,7 @@ from ovdet.xvlm.losses import HardNegatives, box_losses, contrastive_loss, hard_
 from ovdet.xvlm.small import FIT_WEIGHTS, FIT_WEIGHTS_APART, SmallXVLM, TowerTokens
 from ovdet.xvlm.text import SharedTokens
 from ovdet.xvlm.training import Batch, XVLMTraining
+from ovdet.xvlm.weights import load_model
 
 MATCHED = 0.5
 """Share of the texts that wrong partners are matched with; each costs a pass."""
@@ -199,6 +200,7 @@ def small_training(
     dropout: float = 0.0,
     frozen_stages: int = 0,
     fit_weights: Sequence[float] = FIT_WEIGHTS,
+    init: str | None = None,
 ) -> SmallTraining:
     """A small X-VLM with its losses.
 
@@ -214,14 +216,27 @@ def small_training(
         frozen_stages: of the trunk.
         fit_weights: where evaluation has candidates, how much each term of `SmallXVLM.fits` counts; five numbers leave
             out the closer look, and zeros whatever a model never learned.
+        init: checkpoint of this room to start from, of these sizes, in place of the teacher.
 
     Raises:
-        InputError: there is no such backbone, or a size cannot be.
+        InputError: there is no such backbone or checkpoint, or a size cannot be.
     """
     model = xvlm_small(image_size, width, text_layers, fusion_layers, dropout, frozen_stages)
-    if teacher is not None:
+    if init is not None:
+        _load_start(model, init)
+    elif teacher is not None:
         start_from(model, teacher)
     return SmallTraining(model, TowerTokens(), losses, fit_weights)
+
+
+def _load_start(model: SmallXVLM, path: str) -> None:
+    """Give a model the weights of a desk's checkpoint."""
+    other, _ = load_model(path)
+    try:
+        model.load_state_dict(other.state_dict(), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"init: {path} holds another model than the config's: {reason}") from error
 
 
 @torch.no_grad()

@@ -68,6 +68,18 @@ def test_a_desks_own_file_can_be_tested_by_the_config():
         load_weights(model, weights, "some file")
 
 
+def test_a_second_stage_starts_from_a_desks_file(tmp_path):
+    config = load_config(CONFIG.with_name("stickers_small_stage2.py"))
+    assert config.model.task.init.endswith(".safetensors") and list(config.train_dataloader.dataset.nouns)
+    path = tmp_path / "small.pth"
+    trained = SentenceTraining(dict(type=small_training, **TINY))
+    torch.save({"meta": {}, "state_dict": weights_to_cpu(get_state_dict(trained))}, path)
+    model, started = trained.task.model, small_training(**TINY, init=str(path)).model
+    assert all(torch.equal(value, started.state_dict()[name]) for name, value in model.state_dict().items())
+    with pytest.raises(InputError, match=r"small\.pth holds another model"):
+        small_training(**{**TINY, "fusion_layers": 2}, init=str(path))
+
+
 def test_it_starts_with_what_a_teacher_knows():
     """Before the first step a text is near the regions that the teacher would say it of."""
     torch.manual_seed(0)

@@ -98,8 +98,10 @@ class StickerScenes(Dataset):
         return sample
 
 
-def scene_texts(scene: Scene, world: StickerWorld, shown: Sequence[bool] | np.ndarray) -> dict[str, Any]:
-    """Caption, texts of regions and expressions, whose `things` index the shown things alone."""
+def scene_texts(
+    scene: Scene, world: StickerWorld, shown: Sequence[bool] | np.ndarray, nouns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Caption, texts of regions and expressions (`nouns`: see there), whose `things` index the shown things alone."""
     graph = SceneGraph(scene, world.vocabulary)
     flags = [bool(flag) for flag in shown]
     position = dict(zip(np.flatnonzero(flags).tolist(), range(sum(flags)), strict=True))
@@ -111,7 +113,7 @@ def scene_texts(scene: Scene, world: StickerWorld, shown: Sequence[bool] | np.nd
     return {
         "caption": caption(graph, flags),
         "regions": renumber(region_texts(graph, flags)),
-        "expressions": renumber(referring_expressions(graph, flags)),
+        "expressions": renumber(referring_expressions(graph, flags, nouns)),
     }
 
 

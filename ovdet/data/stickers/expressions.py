@@ -36,7 +36,8 @@ class Expression:
 
     Attributes:
         text: such as "the red car".
-        kind: "name", "colour", "superlative" or "relation"; for texts of regions also "place" and "pair".
+        kind: "name", "colour", "superlative" or "relation", or "thing" for what is not named; for texts of regions
+            also "place" and "pair".
         things: indices of what it refers to: one, or two for a pair.
         box_xyxy: around them, in pixel edges.
     """
@@ -135,12 +136,16 @@ class SceneGraph:
         return sign * along, np.abs(across)
 
 
-def referring_expressions(graph: SceneGraph, mentioned: Sequence[bool] | None = None) -> list[Expression]:
+def referring_expressions(
+    graph: SceneGraph, mentioned: Sequence[bool] | None = None, nouns: Sequence[str] = ()
+) -> list[Expression]:
     """All expressions of the four kinds that fit exactly one thing, in a fixed order.
 
     Args:
         graph: of the scene.
         mentioned: N flags; things without it are never named, but count when it is asked what a text could mean.
+        nouns: that fit everything, as "thing" does, for expressions of a fifth kind that tell things by colour, place,
+            size or neighbour alone.
     """
     said = [True] * len(graph.names) if mentioned is None else [bool(flag) for flag in mentioned]
     found: dict[str, Expression] = {}
@@ -168,6 +173,14 @@ def referring_expressions(graph: SceneGraph, mentioned: Sequence[bool] | None = 
         for (anchor, relation), answers in beside.items():
             if graph.names[anchor] != name:
                 offer(f"the {name} {relation} the {graph.names[anchor]}", "relation", named, answers)
+    anything = np.full(len(graph.names), YES, np.int8)
+    for noun in nouns:
+        for word, coloured in colours.items():
+            offer(f"the {word} {noun}", "thing", coloured)
+        for word in SUPERLATIVES:
+            offer(f"the {word} {noun}", "thing", graph.extreme(word, anything))
+        for (anchor, relation), answers in beside.items():
+            offer(f"the {noun} {relation} the {graph.names[anchor]}", "thing", answers)
     return list(found.values())
 
 

@@ -46,6 +46,7 @@ class StickerTexts(Dataset):
         turn: samples of a batch, if each fourth batch is to have captions alone, and the others none: so that short
             texts need not wait for long ones. Batches are known by the numbers of `SeededSampler`'s draws. These
             captions tell of novel things as well, as pictures from the web do, where `base_only` is about boxes.
+        nouns: that fit everything, for expressions that name nothing; see `referring_expressions`.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class StickerTexts(Dataset):
         grains: Sequence[str] | str = GRAINS,
         max_texts: int = 5,
         turn: int | None = None,
+        nouns: Sequence[str] = (),
     ) -> None:
         grains = (grains,) if isinstance(grains, str) else tuple(grains)
         unknown = [grain for grain in grains if grain not in GRAINS]
         if unknown or not grains or max_texts < 1:
             raise InputError(f"grains must be of {GRAINS} and max_texts at least 1, got {grains}, {max_texts}")
         self.scenes = StickerScenes(world, length, seed, stream=stream, base_only=base_only)
-        self.grains, self.max_texts, self.turn = grains, max_texts, turn
+        self.grains, self.max_texts, self.turn, self.nouns = grains, max_texts, turn, tuple(nouns)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -75,7 +77,7 @@ class StickerTexts(Dataset):
         index = int(index)
         scene = self.scenes.scene(index)
         shown = self.scenes.shown(scene)
-        texts = scene_texts(scene, self.scenes.world, shown)
+        texts = scene_texts(scene, self.scenes.world, shown, self.nouns)
         if self.turn:
             texts["caption"] = caption(SceneGraph(scene, self.scenes.world.vocabulary))
         rng = np.random.default_rng((STREAMS[self.scenes.stream], self.scenes.seed, index, 1))
@@ -122,6 +124,7 @@ class StickerExpressions(Dataset):
         max_texts: of one scene, drawn evenly from the kinds that it has; a scene may have none, and then has its
             caption, which no evaluator counts.
         proposals: file of tools/data/sticker_proposals.py, whose boxes are the candidates; None gives none.
+        nouns: that fit everything, for expressions of the kind "thing"; see `referring_expressions`.
     """
 
     def __init__(
@@ -133,11 +136,12 @@ class StickerExpressions(Dataset):
         stream: str = "evaluation",
         max_texts: int = 8,
         proposals: str | Path | None = None,
+        nouns: Sequence[str] = (),
     ) -> None:
         if stream == "train":
             raise InputError("expressions are evaluated on scenes of the stream 'validation' or 'evaluation'")
         self.scenes = StickerScenes(world, length, seed, stream=stream)
-        self.max_texts = max_texts
+        self.max_texts, self.nouns = max_texts, tuple(nouns)
         self.proposals = None if proposals is None else SceneProposals(Path(proposals))
         if self.proposals is not None and len(self.proposals) < length:
             raise InputError(f"{proposals} has boxes of {len(self.proposals)} scenes, and {length} are asked for")
@@ -149,7 +153,7 @@ class StickerExpressions(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = int(index)
         scene = self.scenes.scene(index)
-        texts = scene_texts(scene, self.scenes.world, self.scenes.shown(scene))
+        texts = scene_texts(scene, self.scenes.world, self.scenes.shown(scene), self.nouns)
         rng = np.random.default_rng((STREAMS[self.scenes.stream], self.scenes.seed, index, 1))
         chosen = draw_evenly(rng, texts["expressions"], self.max_texts)
         boxes = [one.box_xyxy for one in chosen]
@@ -200,10 +204,11 @@ def sticker_expressions(
     side: int = 256,
     max_texts: int = 8,
     proposals: str | Path | None = None,
+    nouns: Sequence[str] = (),
 ) -> StickerExpressions:
     """`StickerExpressions` of the world that `open_world` opens: what a config names."""
     world = open_world(split, stream, styles, pack, side)
-    return StickerExpressions(world, length, seed, stream=stream, max_texts=max_texts, proposals=proposals)
+    return StickerExpressions(world, length, seed, stream=stream, max_texts=max_texts, proposals=proposals, nouns=nouns)
 
 
 def expression_side(one: Expression, scene: Scene, world: StickerWorld) -> str:
@@ -211,7 +216,7 @@ def expression_side(one: Expression, scene: Scene, world: StickerWorld) -> str:
     vocabulary = world.vocabulary
     if not vocabulary.base_mask[scene.labels[one.things[0]]]:
         return "novel"
-    for relation in RELATIONS if one.kind == "relation" else ():
+    for relation in RELATIONS if one.kind in ("relation", "thing") else ():
         _, found, anchor = one.text.partition(f" {relation} the ")
         if found:
             return "mixed" if anchor in vocabulary.novel else "base"

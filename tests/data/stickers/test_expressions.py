@@ -125,6 +125,29 @@ def test_things_that_are_not_mentioned_still_count(shapes_vocabulary):
     assert not any("star" in text for text in texts)
 
 
+def test_things_can_be_told_without_a_name(shapes_vocabulary):
+    things = (
+        ("square", "red", (0, 0, 60, 60)),
+        ("star", "red", (70, 10, 90, 20)),
+        ("star", "blue", (40, 80, 60, 95)),
+    )
+    plain = texts_of(shapes_vocabulary, *things)
+    texts = texts_of(shapes_vocabulary, *things, nouns=("thing",))
+    assert {text: things for text, things in texts.items() if " thing" not in text} == plain
+    assert {text: things for text, things in texts.items() if " thing" in text} == {
+        "the blue thing": (2,),  # two are red
+        "the leftmost thing": (0,),
+        "the rightmost thing": (1,),
+        "the topmost thing": (1,),
+        "the bottommost thing": (2,),
+        "the largest thing": (0,),
+        "the smallest thing": (1,),
+        "the thing below the square": (2,),  # what is to its right, or above, is not clear
+    }
+    said = texts_of(shapes_vocabulary, *things, nouns=("thing",), mentioned=(True, False, True))
+    assert "the rightmost thing" not in said and said["the largest thing"] == (0,)
+
+
 def test_captions_count_and_name(shapes_vocabulary):
     things = [("square", "red", (5, 5, 25, 25)), ("square", "blue", (60, 60, 80, 80)), ("star", "red", (5, 60, 25, 80))]
     graph = SceneGraph(scene_of(shapes_vocabulary, *things, ground="on grass"), shapes_vocabulary)

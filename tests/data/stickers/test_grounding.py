@@ -70,6 +70,19 @@ def test_grains_can_be_left_out(world, grains, whole):
     assert all(len(data[index]["texts"]) >= 1 for index in range(8))
 
 
+def test_things_without_a_name_are_a_kind_of_their_own(make_world, world):
+    kinds = Counter()
+    data = StickerExpressions(make_world(styles=("twemoji",)), 30, seed=1, nouns=("thing",))
+    for index in range(30):
+        for text, (kind, _, both) in zip(data[index]["texts"], data[index]["tags"], strict=True):
+            assert (kind == "thing") == ("thing" in text.split()) and both.startswith(f"{kind}_")
+            kinds[kind] += 1
+    assert kinds["thing"] > 15
+    training = StickerTexts(world, 30, seed=1, nouns=("thing", "object"))
+    words = Counter(word for index in range(30) for text in training[index]["texts"] for word in text.split())
+    assert words["thing"] and words["object"]
+
+
 def test_expressions_are_told_apart_by_kind_and_side(expressions):
     scenes, tags = expressions.scenes, Counter()
     for index in range(60):
