@@ -13,7 +13,7 @@ with read_base():
 
 steps = 4400
 model.task.update(init="ovdet/seggpt/stickers.safetensors", names=556)
-train_dataloader.dataset.update(same_drawing=0.1, seed=1)
+train_dataloader.dataset.update(same_drawing=0.1, twin_share=0.1, absent_share=0.1, seed=1)
 optim_wrapper.optimizer.update(lr=7e-4)
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.01, by_epoch=False, begin=0, end=100),

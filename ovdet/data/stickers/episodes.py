@@ -61,6 +61,7 @@ class CastWorld(StickerWorld):
         world: whose drawings, grounds and config are used.
         label: that must appear.
         choose: draws a sprite for any label; None leaves it to the world.
+        labels: of all things that are tried, the label among them; None leaves the others to the world.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class CastWorld(StickerWorld):
         world: StickerWorld,
         label: int,
         choose: Callable[[np.random.Generator, int], SpriteKey] | None = None,
+        labels: Sequence[int] | None = None,
     ) -> None:
         self.__dict__.update(world.__dict__)
-        self._label, self._choose = label, choose
+        self._label, self._choose, self._cast = label, choose, labels
 
     def choose_drawing(self, rng: np.random.Generator, label: int) -> SpriteKey:
         """One drawing of a name."""
@@ -90,6 +92,8 @@ class CastWorld(StickerWorld):
         raise InputError(f"no scene can be drawn that shows {name!r}: {self.config}")
 
     def _choose_labels(self, rng: np.random.Generator) -> list[int]:
+        if self._cast is not None:
+            return [self._cast[place] for place in rng.permutation(len(self._cast))]
         labels = super()._choose_labels(rng)
         if self._label not in labels:
             labels[int(rng.integers(len(labels)))] = self._label

@@ -18,7 +18,7 @@ from ovdet.data.canvas import half_mask
 from ovdet.data.colouring import draw_colours, whole_view
 from ovdet.data.stickers.dataset import scene_generator
 from ovdet.data.stickers.episodes import CastWorld, Ramp, segmented, sticker_world
-from ovdet.data.stickers.scenes import StickerWorld
+from ovdet.data.stickers.scenes import Scene, StickerWorld
 from ovdet.errors import InputError
 
 
@@ -26,7 +26,8 @@ class PooledCanvases(Dataset):
     """One-shot canvases of two scenes of a pool that show one base name; the target's half is hidden.
 
     For each base name `of_name` scenes are drawn that show it: the first half of them by one drawing, the others by
-    anybody's. Other base names that scenes happen to show are asked for too; novel things are never painted.
+    anybody's. The first two are twins: the same drawings of all things, elsewhere, as in a clip. Other base names that
+    scenes happen to show are asked for too; novel things are never painted.
 
     A sample is a dict like those of `InContextSamples`, with "pictures" (2,) int, the scenes' places in the pool, and
     "names" (2, h, w) int, the place in `labels` of the base name that covers half of a patch or more, else -1.
@@ -38,6 +39,8 @@ class PooledCanvases(Dataset):
         patch: side of a patch.
         of_name: scenes of each base name, at least 4.
         same_drawing: share of samples whose two scenes show the very drawing, by sample.
+        twin_share: of samples of two twins: what is black in the prompt must not be taken for the thing.
+        absent_share: of samples whose target does not show the thing, and stays black.
         white_share: how often the thing is white, as a mask is at inference; else it is of a random colour.
         length: number of samples.
         seed: of scenes and samples.
@@ -54,14 +57,18 @@ class PooledCanvases(Dataset):
         of_name: int = 8,
         same_drawing: Ramp | float = 0.0,
         white_share: float = 1.0,
+        twin_share: float = 0.0,
+        absent_share: float = 0.0,
         length: int = 1_000_000,
         seed: int = 0,
     ) -> None:
         if of_name < 4 or size % patch:
             raise InputError(f"of_name must be at least 4 and size a multiple of {patch}, got {of_name} and {size}")
         self.size, self.patch, self.length, self.seed, self.white_share = size, patch, length, seed, white_share
+        self.twin_share, self.absent_share = twin_share, absent_share
         self.same_drawing = same_drawing if isinstance(same_drawing, Ramp) else Ramp(same_drawing, same_drawing)
         self._base = np.asarray(world.vocabulary.base_mask)
+        self._families = world.vocabulary.families
         self.labels = [label for label in world.labels.tolist() if self._base[label]]
         count = of_name * len(self.labels)
         self.images = np.empty((count, 3, size, size), np.uint8)
@@ -70,14 +77,24 @@ class PooledCanvases(Dataset):
         self.same: dict[int, list[int]] = defaultdict(list)
         self.anybody: dict[int, list[int]] = defaultdict(list)
         for place, label in enumerate(self.labels):
+            first = None
             for number in range(place * of_name, (place + 1) * of_name):
-                self._draw(world, label, number, place, number % of_name < of_name // 2)
+                same = number % of_name < of_name // 2
+                scene = self._draw(world, label, number, place, same, first if number % of_name == 1 else None)
+                first = first or scene
 
-    def _draw(self, world: StickerWorld, label: int, number: int, place: int, same: bool) -> None:
-        """Fill one place of the pool."""
-        chosen = world.choose_drawing(scene_generator("train", self.seed, place), label)
-        choose = (lambda rng, other: chosen if other == label else world.choose_drawing(rng, other)) if same else None
-        scene = CastWorld(world, label, choose).draw(scene_generator("train", self.seed + 1, number))
+    def _draw(self, world: StickerWorld, label: int, number: int, place: int, same: bool, twin: Scene | None) -> Scene:
+        """Fill one place of the pool, with the drawings of its twin if there is one."""
+        drawings = {label: world.choose_drawing(scene_generator("train", self.seed, place), label)} if same else {}
+        if twin is not None:
+            drawings |= dict(zip(twin.labels.tolist(), twin.sprites, strict=True))
+        cast = CastWorld(
+            world,
+            label,
+            lambda rng, other: drawings[other] if other in drawings else world.choose_drawing(rng, other),
+            None if twin is None else twin.labels.tolist(),
+        )
+        scene = cast.draw(scene_generator("train", self.seed + 1, number))
         view = whole_view(segmented(scene, self._base[scene.labels]), self.size)
         self.images[number], self.keys[number] = view.image.transpose(2, 0, 1), view.key_map
         if same:
@@ -87,6 +104,7 @@ class PooledCanvases(Dataset):
             self.names[number][covered >= 0.5] = self.labels.index(other)
             if (view.key_map == other).any() and not (same and other == label and number != self.same[label][0]):
                 self.anybody[other].append(number)
+        return scene
 
     def __len__(self) -> int:
         return self.length
@@ -99,6 +117,11 @@ class PooledCanvases(Dataset):
         label = self.labels[int(rng.integers(len(self.labels)))]
         group = self.same[label] if rng.random() < self.same_drawing(number) else self.anybody[label]
         pictures = rng.permutation(group)[:2]  # prompt and target
+        luck = rng.random() if self.twin_share or self.absent_share else 1.0
+        if luck < self.twin_share:
+            pictures = rng.permutation(self.same[label][:2])
+        elif luck < self.twin_share + self.absent_share:
+            pictures[1] = self._without(rng, label)
         colour = np.full(3, 255, np.uint8) if rng.random() < self.white_share else draw_colours(rng, 1)[0]
         inside = np.concatenate(list(self.keys[pictures] == label))  # (2S, S)
         side = self.size // self.patch
@@ -111,6 +134,19 @@ class PooledCanvases(Dataset):
             "pictures": torch.from_numpy(pictures.astype(np.int64)),
             "names": torch.from_numpy(self.names[pictures].astype(np.int64)),
         }
+
+    def _without(self, rng: np.random.Generator, label: int) -> int:
+        """A picture that shows neither the name nor a near-duplicate.
+
+        Raises:
+            InputError: nearly all show one.
+        """
+        for _ in range(1000):
+            number = int(rng.integers(len(self.images)))
+            shown = np.unique(self.keys[number])
+            if self._families[label] not in {self._families[key] for key in shown.tolist() if key >= 0}:
+                return number
+        raise InputError("absent_share wants pictures without a name, and the pool has none; give it more names")
 
 
 def pooled_canvases(world: Mapping[str, Any], same_drawing: Any = 0.0, **arguments: Any) -> PooledCanvases:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovdet.data.stickers.episodes import CastWorld
 from ovdet.data.stickers.pool import PooledCanvases, pooled_canvases
 from ovdet.errors import InputError
 
@@ -53,6 +54,33 @@ def test_the_same_drawing_comes_first(pool):
     assert all((pair % 4 < 2).all() and len(set(pair // 4)) == 1 for pair in first)
     later = [pool[number]["pictures"].numpy() for number in range(10, 60)]
     assert not all((pair % 4 < 2).all() for pair in later)
+
+
+@pytest.mark.parametrize("share", ["twin_share", "absent_share"])
+def test_twins_and_pictures_without_the_thing(real_names_pack, monkeypatch, share):
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.delenv("OVDET_GROUNDS", raising=False)
+    drawn = []
+    draw = CastWorld.draw
+    monkeypatch.setattr(CastWorld, "draw", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1])
+    pool = pooled_canvases(WORLD, size=48, patch=16, of_name=4, **{share: 1.0})
+    for number in range(20):
+        sample = pool[number]
+        above, below = sample["painting"].bool().any(dim=0).chunk(2)
+        prompt, target = sample["pictures"].tolist()
+        assert above.any()
+        if share == "twin_share":
+            assert below.any() and (prompt // 4, {prompt % 4, target % 4}) == (target // 4, {0, 1})
+            assert set(drawn[target].sprites) <= set(drawn[prompt].sprites) or prompt % 4 == 1
+        else:
+            label = pool.keys[prompt][above.numpy()][0]
+            assert not below.any() and label not in pool.keys[target]
+
+
+def test_a_pool_where_all_show_the_name_has_none_without(pool):
+    pool.keys[:] = pool.labels[0]
+    with pytest.raises(InputError, match="the pool has none"):
+        pool._without(np.random.default_rng(0), pool.labels[0])
 
 
 def test_samples_are_a_function_of_seed_and_number(pool):
