@@ -20,6 +20,12 @@ from ovdet.vlm.zoo import create_vlm
 CLOSER = "sticker-clip"
 """A backbone of the zoo, trained on square crops `CROP_MARGIN` as wide as the thing."""
 
+GENERAL_NOUNS = frozenset(("thing", "things", "object", "objects", "item", "items", "something", "anything"))
+"""What any crop is one of: a sentence about such a thing tells nothing that a crop could show."""
+
+PLACES = frozenset("left right top bottom above below under over beside behind near next between on in at of".split())
+"""Words after which a sentence tells of something else, or where the thing is."""
+
 
 class CloserLook:
     """Boxes and sentences in the space of a backbone that reads crops.
@@ -42,11 +48,22 @@ class CloserLook:
             sentences: K of them.
 
         Returns:
-            (K, R) cosines, on the picture's device.
+            (K, R) cosines, on the picture's device; not a number all along for a sentence that
+            `names_nothing`.
         """
         pixels = image[None].float() / (255 if image.dtype == torch.uint8 else 1)
         seen = self.crops.embed(pixels, [tuple(image.shape[1:])], [boxes_xyxy.to(pixels)])[0]
-        return self.backbone.encode_text(sentences).to(seen) @ seen.T
+        cosines = self.backbone.encode_text(sentences).to(seen) @ seen.T
+        cosines[[row for row, sentence in enumerate(sentences) if names_nothing(sentence)]] = torch.nan
+        return cosines
+
+
+def names_nothing(sentence: str) -> bool:
+    """Whether a sentence is about a thing that it does not name, as "the largest thing" or "the object on the left"."""
+    for word in sentence.lower().replace(",", " ").split():
+        if word in GENERAL_NOUNS or word in PLACES:
+            return word in GENERAL_NOUNS
+    return False
 
 
 @cache

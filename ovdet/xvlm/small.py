@@ -33,6 +33,9 @@ REACH = 2
 FIT_WEIGHTS = (1.0, -0.2, 5.0, 2.0, 2.0, 15.0)
 """How much each term of `SmallXVLM.fits` counts."""
 
+UNTOLD = 0.57
+"""Cosine of all boxes with a sentence that names nothing: the mean of things and their names in validation scenes."""
+
 TRUTH = (0.23, 0.73, -5.42)
 """Of `chance_of_truth`: how much the matching head and the best fit count, and a constant."""
 
@@ -292,7 +295,8 @@ class SmallXVLM(XVLMModel):
             encoded: likewise.
             boxes_xyxy_norm: likewise.
             likelihood: likewise.
-            closer: likewise.
+            closer: likewise; for a sentence of which it tells nothing (rows that are not a number), what looks alike
+                has no say, and the other terms have the weights that they have without a closer look.
             weights: one for each term; None takes what was best on scenes for validation
                 (tools/benchmarks/sticker_choice.py).
 
@@ -302,7 +306,12 @@ class SmallXVLM(XVLMModel):
         terms = self.fits(states, mask, encoded, boxes_xyxy_norm, likelihood, closer)
         if weights is None:
             weights = FIT_WEIGHTS_APART if closer is None else FIT_WEIGHTS
-        return (terms * terms.new_tensor(weights)[:, None, None]).sum(0)
+        by_row = terms.new_tensor(weights)[:, None].expand(-1, len(states))  # (5 or 6, K)
+        if closer is not None:
+            apart = terms.new_tensor((*FIT_WEIGHTS_APART, weights[5]))[:, None]
+            by_row = torch.where(terms[5].isnan().all(dim=1), apart, by_row)
+            terms = torch.cat([terms[:5], terms[5:].nan_to_num(UNTOLD)])
+        return (terms * by_row[:, :, None]).sum(0)
 
     def fits(
         self,

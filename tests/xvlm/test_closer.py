@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from ovdet.vlm.contrastive.sticker_clip import CROP_MARGIN
-from ovdet.xvlm.closer import CloserLook, shipped_closer
+from ovdet.xvlm.closer import CloserLook, names_nothing, shipped_closer
 
 SCENES = Path(__file__).parents[2] / "demo" / "stickers"
 
@@ -19,6 +19,28 @@ def test_boxes_are_cut_as_squares_and_compared(tower):
     expected = tower.encode_text(["a", "b"]) @ tower.encode_image(image[None, :, 8:40, 14:46] / 255)[0]
     torch.testing.assert_close(found[:, 0], expected, atol=1e-4, rtol=0)
     assert CloserLook(tower)(image, torch.zeros(0, 4), ["a"]).shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "nothing"),
+    [
+        ("the largest thing", True),
+        ("The red object, on the left", True),
+        ("something above the dog", True),
+        ("the dog", False),
+        ("the dog to the left of the largest thing", False),
+        ("left thing", False),
+        ("", False),
+    ],
+)
+def test_sentences_that_name_nothing_are_known(sentence, nothing):
+    assert names_nothing(sentence) == nothing
+
+
+def test_a_crop_tells_nothing_of_a_sentence_without_a_name(tower):
+    image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
+    found = CloserLook(tower)(image, torch.tensor([[0.0, 0, 32, 32]]), ["the largest thing", "the dog"])
+    assert found.isnan().tolist() == [[True], [False]]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from ovdet.xvlm.small import (
     FIT_WEIGHTS,
     FIT_WEIGHTS_APART,
     TRUTH,
+    UNTOLD,
     PointedBox,
     Pointer,
     TowerSentences,
@@ -125,6 +126,10 @@ def test_candidates_are_weighed_by_all_that_speaks_for_them():
     )
     assert torch.equal(terms[5], closer) and not terms[4].any()
     torch.testing.assert_close(looked, sum(w * term for w, term in zip(FIT_WEIGHTS, terms, strict=True)))
+    with torch.no_grad():  # of the first sentence a closer look tells nothing
+        mixed = model.choose(states, mask, encoded, boxes, closer=torch.stack([torch.full((3,), torch.nan), closer[1]]))
+    torch.testing.assert_close(mixed[0], found[0] + FIT_WEIGHTS[5] * UNTOLD)
+    torch.testing.assert_close(mixed[1], looked[1])
 
 
 def test_both_what_matches_and_what_fits_make_a_sentence_likelier():
