@@ -11,8 +11,8 @@ from mmengine.optim import CosineAnnealingLR, LinearLR
 with read_base():
     from .stickers_small import *
 
-steps = 4400
-model.task.update(init="ovdet/seggpt/stickers.safetensors", names=556)
+steps = 4000
+model.task.update(init="ovdet/seggpt/stickers.safetensors", names=556, threshold=0.25)
 train_dataloader.dataset.update(same_drawing=0.1, twin_share=0.1, absent_share=0.1, seed=1)
 optim_wrapper.optimizer.update(lr=7e-4)
 param_scheduler = [
