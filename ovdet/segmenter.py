@@ -46,6 +46,7 @@ class Segmenter:
             that name, else the default detector.
         batch_size: pictures looked at together; the result does not depend on it.
         precision: of the matrix products, for a model that is given by name or path.
+        mirror: also look in the mirror, see `SegGPTSegmenter`; likewise.
 
     Raises:
         InputError: unknown model name, damaged checkpoint or one of another room, or a device that is not there.
@@ -59,12 +60,13 @@ class Segmenter:
         detector: str | Path | Detector | None = None,
         batch_size: int = 1,
         precision: Precision = "fp32",
+        mirror: bool = False,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self.desk = load_segmenter(model, device) if isinstance(model, str | Path) else model
         if isinstance(model, str | Path):
-            self.desk.batch_size, self.desk.precision = batch_size, precision
+            self.desk.batch_size, self.desk.precision, self.desk.mirror = batch_size, precision, mirror
         self.batch_size = batch_size
         self._detector, self._device = detector, device
 

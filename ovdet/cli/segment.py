@@ -73,6 +73,7 @@ def make_parser() -> Parser:
     )
     add("--ensemble", choices=("feature", "spatial"), default="feature", help="how several examples are joined")
     add("--together", action="store_true", help="all classes in one pass: faster, less exact")
+    add("--mirror", action="store_true", help="also look in the mirror: surer, about four times slower")
     add("--threshold", type=float, metavar="T", help="of the soft mask, 0 to 1 (default: the model's own)")
     add("--largest", action="store_true", help="only the largest connected part of a mask")
     add("--fill-holes", action="store_true", help="fill what a mask encloses")
@@ -133,6 +134,7 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
             options.device,
             detector=options.detector,
             batch_size=options.batch_size,
+            mirror=options.mirror,
         )
     wanted, for_pictures = gather(segmenter, given, plan, options)
     prompt = None
@@ -267,8 +269,9 @@ def _stamp(segmenter: Segmenter, examples: Sequence[Example], options: argparse.
         digest.update(example.image.tobytes() + example.labels.tobytes())
     for name, value in sorted(segmenter.desk.model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    fields = ("mode", "ensemble", "threshold", "largest", "fill_holes", "min_pixels", "overlap", "max_dets", "memory")
-    said = {field: getattr(options, field) for field in (*fields, "example_by", "detector", "grounder")}
+    rules = ("threshold", "largest", "fill_holes", "min_pixels", "overlap", "max_dets")
+    fields = ("mode", "ensemble", "mirror", "memory", "example_by", "detector", "grounder")
+    said = {field: getattr(options, field) for field in (*rules, *fields)}
     return {"format": 1, "examples_and_weights": digest.hexdigest(), **said}
 
 

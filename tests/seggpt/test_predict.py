@@ -51,6 +51,25 @@ def test_a_class_is_found_with_its_box_score_and_mask(desk):
     assert found.scores[0] > 0.9
 
 
+def test_in_the_mirror_what_is_seen_is_the_mean_of_both_views(tiny_model):
+    """By hand: the example beside its mirror image, the picture and its mirror image, turned back and averaged."""
+    plain, mirrored = SegGPTSegmenter(tiny_model), SegGPTSegmenter(tiny_model, mirror=True, batch_size=2)
+    rng = np.random.default_rng(0)
+    side = tiny_model.config.picture_hw
+    image, *pictures = rng.integers(0, 255, (3, *side, 3), dtype=np.uint8)
+    mask = np.zeros(side, bool)
+    mask[: side[0] // 2, : side[1] // 3] = True
+    both = [Example.from_mask(image, mask), Example.from_mask(image[:, ::-1].copy(), mask[:, ::-1].copy())]
+    prompt = plain.learn(both)
+    for picture, found in zip(pictures, mirrored.soft_masks(pictures, mirrored.learn(both[:1])), strict=True):
+        straight, back = plain.soft_masks([picture, picture[:, ::-1].copy()], prompt)
+        np.testing.assert_allclose(found, (straight + back[:, :, ::-1]) / 2, atol=1e-5)
+    (turned,) = mirrored.soft_masks([pictures[0][:, ::-1].copy()], mirrored.learn(both[1:]))
+    (found,) = mirrored.soft_masks([pictures[0]], mirrored.learn(both[:1]))
+    inside = (slice(None), slice(1, None))  # the seam depends on the first example more than on the others
+    np.testing.assert_allclose(turned[:, :, ::-1][inside], found[inside], atol=1e-5)
+
+
 def test_similar_things_are_taken_apart(desk):
     (found,) = desk.predict([TARGET], desk.learn([example_of(RED, "poppy")], mode="similar"))
     assert found.names == ["poppy", "poppy"]

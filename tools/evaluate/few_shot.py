@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--neighbours-scale", type=float, default=2, metavar="F", help="enlarge pictures for it")
     parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
     parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
+    parser.add_argument("--mirror", action="store_true", help="also look at examples and pictures in the mirror")
     parser.add_argument("--threshold", type=float, help="of the soft mask (default: the checkpoint's)")
     parser.add_argument("--scoring-size", type=int, help="side of the square to score at (default: the query's size)")
     parser.add_argument("--device", default="cpu")
@@ -173,6 +174,7 @@ def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, 
 def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
     """SegGPT with its examples joined, and what the protocol says of it."""
     segmenter = load_segmenter(args.model, args.device)
+    segmenter.mirror = args.mirror
     threshold = segmenter.threshold if args.threshold is None else args.threshold
 
     def answer(episode: EpisodePictures) -> np.ndarray | None:
@@ -185,6 +187,7 @@ def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
         return segmenter.soft_masks([episode.query], prompt)[0][0] > threshold
 
     facts = {"mode": args.mode, "ensemble": args.ensemble, "threshold": threshold, "mask_colour": "white"}
+    facts["mirror"] = args.mirror
     return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(weights_path(args.model)), **facts}
 
 
