@@ -3,8 +3,8 @@
 python tools/train.py configs/vild/stickers_75_25_ensemble.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_75_25.py).
 Two heads; the teacher names the detector's own best nine proposals.
-Here: 2026-11-22, seed 0, 1500 steps, 1000 scenes, 741 candidates (docs/results.md):
-box AP50 base 28.1, novel 21.7, all 26.5; masks base 25.3, novel 19.6, all 23.9.
+Here: 2026-11-30, seed 0, 1500 steps, 1000 scenes, 741 candidates (docs/results.md):
+box AP50 base 27.7, novel 21.3, all 26.1; masks base 24.5, novel 18.8, all 23.1.
 """
 
 from mmengine.config import read_base

@@ -3,7 +3,8 @@
 python tools/train.py configs/vild/stickers_75_25_image.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_75_25.py).
 Names come from distillation alone; the teacher names the detector's own best nine proposals.
-Here: not trained yet; builds and steps on CPU (tests/test_sticker_configs.py).
+Here: 2026-11-30, seed 0, 1500 steps, 1000 scenes, 741 candidates (docs/results.md):
+box AP50 base 23.3, novel 20.7, all 22.7; masks base 20.7, novel 18.2, all 20.1.
 """
 
 from mmengine.config import read_base

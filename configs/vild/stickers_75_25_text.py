@@ -2,8 +2,8 @@
 
 python tools/train.py configs/vild/stickers_75_25_text.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_75_25.py).
-Here: 2026-11-22, seed 0, 1500 steps, 1000 scenes, 741 candidates (docs/results.md):
-box AP50 base 24.4, novel 13.1, all 21.6; masks base 21.9, novel 12.5, all 19.6.
+Here: 2026-11-30, seed 0, 1500 steps, 1000 scenes, 741 candidates (docs/results.md):
+box AP50 base 24.2, novel 14.1, all 21.7; masks base 21.6, novel 12.6, all 19.3.
 """
 
 from mmengine.config import read_base

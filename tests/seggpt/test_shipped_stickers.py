@@ -16,7 +16,7 @@ from ovdet.seggpt.shipped import SHIPPED, load_shipped
 from ovdet.vlm.zoo import create_vlm
 
 PATH = SHIPPED["stickers"].path
-FLOORS = {"base": 0.52, "novel": 0.49}
+FLOORS = {"base": 0.60, "novel": 0.57}
 """A little below what was measured."""
 TOOL = Path(__file__).parents[2] / "tools" / "evaluate" / "few_shot.py"
 
