@@ -5,7 +5,7 @@ python tools/test.py configs/xvlm/stickers_small_proposals.py ovdet/xvlm/sticker
 OVDET_STICKERS must name the sprite pack (docs/stickers.md). For a held-out style give --styles twemoji to the first
 and --cfg-options test_dataloader.dataset.styles=twemoji to the second.
 Without the closer look at each box: --cfg-options "model.task.fit_weights=[1,-0.25,5,2.5,4]".
-Here: 2026-11-30 (docs/results.md): names 81.6 base, 79.7 novel; superlatives 64.4, relations 56.4 base.
+Here: 2026-11-30 (docs/results.md): names 81.9 base, 78.1 novel; superlatives 66.0, relations 56.2 base.
 """
 
 from mmengine.config import read_base

@@ -3,6 +3,8 @@
 python tools/train.py configs/xvlm/stickers_small_stage2.py
 --cfg-options model.task.init=FILE: what configs/xvlm/stickers_small.py gave; else the shipped weights.
 "the largest thing", "the red object", "the thing above the dog" take their turns with the other kinds of expressions.
+Here: 2026-11-30, 14 minutes of a core (docs/results.md), own boxes at IoU 0.5: names 56.7 base, 54.7 novel; relations
+36.6 base.
 """
 
 from mmengine.config import read_base
