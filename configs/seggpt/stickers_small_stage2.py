@@ -4,8 +4,8 @@
 Other scenes, nearly always by anybody, and a measure of likeness in front of the blocks that learns from names
 (docs/seggpt.md).
 Here: 2026-12-01, 64,000 canvases, about 95 minutes of a core: mIoU of one-shot validation episodes, 150 of each, 0.621
-base, 0.592 novel (docs/results.md). Twins and pictures without the thing came in at step 1200, when the schedule, laid out
-for 4,400 steps, was shortened.
+base, 0.592 novel (docs/results.md). Twins and pictures without the thing came in at step 1200, when the schedule, laid
+out for 4,400 steps, was shortened.
 """
 
 from mmengine.config import read_base
