@@ -1,7 +1,7 @@
 """A small SegGPT of the sticker world on a CPU.   python tools/train.py configs/seggpt/stickers_small.py
 OVDET_STICKERS must name the sprite pack (docs/stickers.md).
 Here: 2026-11-30, 67,200 canvases, about 90 minutes of a core; mIoU of one-shot validation episodes, 150 of each, at the
-best threshold of seven: 0.561 base, 0.531 novel (docs/results.md).
+best threshold of seven: 0.561 base, 0.531 novel, before the network had its measure of likeness (docs/seggpt.md).
 
 Pairs that share the drawing first, then anybody's, out of a pool of scenes; docs/seggpt.md says what differs from the
 paper. Validation is on base names; test on novel ones, in scenes that training never draws.

@@ -73,7 +73,7 @@ def make_parser() -> Parser:
     )
     add("--ensemble", choices=("feature", "spatial"), default="feature", help="how several examples are joined")
     add("--together", action="store_true", help="all classes in one pass: faster, less exact")
-    add("--mirror", action="store_true", help="also look in the mirror: surer, about four times slower")
+    add("--mirror", action="store_true", help="also look in the mirror: surer, for more than twice the time")
     add("--threshold", type=float, metavar="T", help="of the soft mask, 0 to 1 (default: the model's own)")
     add("--largest", action="store_true", help="only the largest connected part of a mask")
     add("--fill-holes", action="store_true", help="fill what a mask encloses")

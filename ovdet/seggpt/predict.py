@@ -105,7 +105,7 @@ class SegGPTSegmenter:
         max_aspect: pictures longer than this are looked at in overlapping windows, since the network sees every
             picture as one of its own shape. `math.inf` always squeezes, as the authors' tool does.
         mirror: also show each example in the mirror, and look at each picture in the mirror too, of which the soft maps
-            are averaged: surer, at about four times the price.
+            are averaged: surer, for more than twice the time with one example.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from ovdet.vild.crops import CropNamedModel
 from ovdet.vild.model import ViLDModel
 from ovdet.vild.recipe import records_recipe
 from ovdet.vild.roi_head import RegionParts, ViLDRoIHead
-from ovdet.vild.sticker_masks import FineMaskHead, MaskTraining
+from ovdet.vild.sticker_masks import FineMaskHead, MaskTraining, coarse_settings
 from ovdet.vild.sticker_parts import (
     MaskSource,
     RegionNamer,
@@ -245,15 +245,7 @@ def _mask_head(masks: Masks) -> FCNMaskHead | None:
         return None
     if masks == "fine":
         return FineMaskHead(NARROW, FINEST).to(memory_format=torch.channels_last)
-    return FCNMaskHead(
-        num_convs=2,
-        in_channels=NARROW,
-        conv_out_channels=NARROW,
-        upsample_cfg=dict(type="bilinear", scale_factor=2),
-        num_classes=1,
-        class_agnostic=True,
-        loss_mask=dict(type=CrossEntropyLoss, use_mask=True),
-    ).to(memory_format=torch.channels_last)
+    return FCNMaskHead(**coarse_settings(NARROW)).to(memory_format=torch.channels_last)
 
 
 def _proposal_settings(kept: int) -> dict:

@@ -26,6 +26,19 @@ LEARNS = ("neck.finest.", "roi_head.mask_head.")
 """Names of weights: the parts that are learned here."""
 
 
+def coarse_settings(channels: int) -> dict[str, Any]:
+    """Of mmdet's mask head as the compact detector has it: two convolutions at 14 x 14, masks of 28 x 28."""
+    return dict(
+        num_convs=2,
+        in_channels=channels,
+        conv_out_channels=channels,
+        upsample_cfg=dict(type="bilinear", scale_factor=2),
+        num_classes=1,
+        class_agnostic=True,
+        loss_mask=dict(type=CrossEntropyLoss, use_mask=True),
+    )
+
+
 class FineMaskHead(FCNMaskHead):
     """Regions to masks of 28 x 28: two convolutions at 14 x 14 on stride 8, two more where stride 4 joins in.
 
@@ -36,15 +49,7 @@ class FineMaskHead(FCNMaskHead):
     """
 
     def __init__(self, channels: int = 64, finest: int = 32, hidden: int = 32) -> None:
-        super().__init__(
-            num_convs=2,
-            in_channels=channels,
-            conv_out_channels=channels,
-            upsample_cfg=dict(type="bilinear", scale_factor=2),
-            num_classes=1,
-            class_agnostic=True,
-            loss_mask=dict(type=CrossEntropyLoss, use_mask=True),
-        )
+        super().__init__(**coarse_settings(channels))
         self.refine = nn.Sequential(
             nn.Conv2d(channels + finest, hidden, 3, padding=1),
             nn.ReLU(inplace=True),

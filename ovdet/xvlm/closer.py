@@ -51,10 +51,12 @@ class CloserLook:
             (K, R) cosines, on the picture's device; not a number all along for a sentence that
             `names_nothing`.
         """
-        pixels = image[None].float() / (255 if image.dtype == torch.uint8 else 1)
-        seen = self.crops.embed(pixels, [tuple(image.shape[1:])], [boxes_xyxy.to(pixels)])[0]
-        cosines = self.backbone.encode_text(sentences).to(seen) @ seen.T
-        cosines[[row for row, sentence in enumerate(sentences) if names_nothing(sentence)]] = torch.nan
+        cosines = torch.full((len(sentences), len(boxes_xyxy)), torch.nan, device=image.device)
+        named = [row for row, sentence in enumerate(sentences) if not names_nothing(sentence)]
+        if named:
+            pixels = image[None].float() / (255 if image.dtype == torch.uint8 else 1)
+            seen = self.crops.embed(pixels, [tuple(image.shape[1:])], [boxes_xyxy.to(pixels)])[0]
+            cosines[named] = self.backbone.encode_text([sentences[row] for row in named]).to(seen) @ seen.T
         return cosines
 
 

@@ -1,7 +1,5 @@
 """The tool that finds the chance above which a sentence counts as true."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +8,8 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "benchmarks" / "absent_sentences.py"
-    spec = importlib.util.spec_from_file_location("absent_sentences", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("benchmarks/absent_sentences.py")
 
 
 def test_the_balanced_threshold_errs_alike_on_both_sides(tool):

@@ -1,20 +1,13 @@
 """The demo's questions, asked by the tool that counts right answers: how many the shipped models answer."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from ovdet import Grounder
 
 
 @pytest.fixture(scope="module")
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "benchmarks" / "demo_questions.py"
-    spec = importlib.util.spec_from_file_location("demo_questions", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("benchmarks/demo_questions.py")
 
 
 def test_right_is_a_box_that_overlaps_by_half_or_none_for_what_is_absent(tool):

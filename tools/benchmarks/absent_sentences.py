@@ -2,10 +2,9 @@
 
 python tools/benchmarks/absent_sentences.py stickers
 
-Each scene is asked its own expressions and those of the next scene. For boxes of the model's own and for a detector's
-(`--candidates detect`), prints what share of the former is found and of the latter refused at some thresholds, and the
-threshold at which both are nearest to each other. OVDET_STICKERS must name the sprite
-pack (docs/stickers.md).
+Each scene is asked its own expressions and those of the next scene. For boxes of the model's own and out of a
+detector's, prints what share of the former is found and of the latter refused at some thresholds, and the threshold at
+which both are nearest to each other. OVDET_STICKERS must name the sprite pack (docs/stickers.md).
 """
 
 from __future__ import annotations

@@ -10,21 +10,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from make_demo_scenes import OUT, SEED, STREAM, png
+from make_demo_scenes import OUT, SEED, STREAM, make_world, png
 from PIL import Image
 
 from ovdet.data.davis import write_label_png
 from ovdet.data.stickers.clips import draw_clip
 from ovdet.data.stickers.dataset import scene_generator
 from ovdet.data.stickers.episodes import CastWorld
-from ovdet.data.stickers.grounds import evaluation_grounds
-from ovdet.data.stickers.scenes import SceneConfig, StickerWorld
-from ovdet.data.stickers.sprites import SpritePack
-from ovdet.data.stickers.vocabulary import load_vocabulary
+from ovdet.data.stickers.scenes import SceneConfig
 from ovdet.engine.launch import run
 from ovdet.files import replacing, write_whole
 from ovdet.media import write_video
@@ -39,11 +35,6 @@ CLIP = 5
 FRAMES, FPS = 32, 8.0
 
 
-def make_world(pack: Path | None, grounds: Path, style: str, config: SceneConfig) -> StickerWorld:
-    """A world of one artist, on grounds that no training saw."""
-    return StickerWorld(SpritePack(pack), load_vocabulary("75-25"), evaluation_grounds(grounds), (style,), config)
-
-
 def draw_examples(pack: Path | None, grounds: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, picture (256, 256, 3) uint8 and mask (256, 256) bool of each example."""
     config = SceneConfig(size_hw=(256, 256), objects=(2, 3), long_side=(90, 150), min_visible=0.9, repeat_share=0.0)
@@ -56,8 +47,8 @@ def draw_examples(pack: Path | None, grounds: Path) -> Iterator[tuple[str, np.nd
 
 def draw_demo_clip(pack: Path | None, grounds: Path, number: int = CLIP) -> list[tuple[np.ndarray, np.ndarray]]:
     """Frames (192, 256, 3) uint8 with their labels (192, 256) uint8."""
-    config = SceneConfig(size_hw=(192, 256), long_side=(60, 110))
-    world = make_world(pack, grounds, CLIP_STYLE, replace(config, objects=(2, 2)))
+    config = SceneConfig(size_hw=(192, 256), objects=(2, 2), long_side=(60, 110))
+    world = make_world(pack, grounds, CLIP_STYLE, config)
     return list(draw_clip(world, scene_generator(STREAM, SEED + 2, number), FRAMES, (2, 2)))
 
 

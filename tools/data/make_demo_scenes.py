@@ -33,12 +33,15 @@ DISTRACTORS = ("bicycle", "umbrella", "guitar", "elephant", "pizza", "rocket", "
 """Names that are asked for although none of the scenes may show them."""
 
 
-def make_world(pack: Path | None, grounds: Path) -> StickerWorld:
-    """The world of the demo: fewer and larger things than in training, hardly hidden, none twice."""
-    config = SceneConfig(
-        size_hw=SIZE_HW, objects=(4, 7), long_side=(48, 150), min_visible=0.75, repeat_share=0.0, relative_share=0.0
-    )
-    return StickerWorld(SpritePack(pack), load_vocabulary("75-25"), evaluation_grounds(grounds), (STYLE,), config)
+CONFIG = SceneConfig(
+    size_hw=SIZE_HW, objects=(4, 7), long_side=(48, 150), min_visible=0.75, repeat_share=0.0, relative_share=0.0
+)
+"""Fewer and larger things than in training, hardly hidden, none twice."""
+
+
+def make_world(pack: Path | None, grounds: Path, style: str = STYLE, config: SceneConfig = CONFIG) -> StickerWorld:
+    """A world of one artist, on grounds that no training saw."""
+    return StickerWorld(SpritePack(pack), load_vocabulary("75-25"), evaluation_grounds(grounds), (style,), config)
 
 
 def draw(world: StickerWorld, index: int) -> Scene:

@@ -186,8 +186,8 @@ def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
         prompt = segmenter.learn(examples, mode=args.mode, ensemble=args.ensemble)
         return segmenter.soft_masks([episode.query], prompt)[0][0] > threshold
 
-    facts = {"mode": args.mode, "ensemble": args.ensemble, "threshold": threshold, "mask_colour": "white"}
-    facts["mirror"] = args.mirror
+    facts = {"mode": args.mode, "ensemble": args.ensemble, "mirror": args.mirror}
+    facts |= {"threshold": threshold, "mask_colour": "white"}
     return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(weights_path(args.model)), **facts}
 
 

@@ -26,8 +26,8 @@ class PooledCanvases(Dataset):
     """One-shot canvases of two scenes of a pool that show one base name; the target's half is hidden.
 
     For each base name `of_name` scenes are drawn that show it: the first half of them by one drawing, the others by
-    anybody's. The first two are twins: the same drawings of all things, elsewhere, as in a clip. Other base names that
-    scenes happen to show are asked for too; novel things are never painted.
+    anybody's. With `twin_share`, the first two are twins: the same drawings of all things, elsewhere, as in a clip.
+    Other base names that scenes happen to show are asked for too; novel things are never painted.
 
     A sample is a dict like those of `InContextSamples`, with "pictures" (2,) int, the scenes' places in the pool, and
     "names" (2, h, w) int, the place in `labels` of the base name that covers half of a patch or more, else -1.
@@ -80,7 +80,8 @@ class PooledCanvases(Dataset):
             first = None
             for number in range(place * of_name, (place + 1) * of_name):
                 same = number % of_name < of_name // 2
-                scene = self._draw(world, label, number, place, same, first if number % of_name == 1 else None)
+                twin = first if twin_share and number % of_name == 1 else None
+                scene = self._draw(world, label, number, place, same, twin)
                 first = first or scene
 
     def _draw(self, world: StickerWorld, label: int, number: int, place: int, same: bool, twin: Scene | None) -> Scene:

@@ -8,12 +8,14 @@ import numpy as np
 from PIL import Image
 
 from ovdet.data.stickers.grounds import evaluation_grounds
+from ovdet.data.stickers.sprites import SpritePack
 from ovdet.data.stickers.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "tools" / "data"))
 
 import make_demo_examples as tool  # noqa: E402
+import make_demo_scenes  # noqa: E402
 
 HOME = tool.OUT / "examples"
 
@@ -42,11 +44,11 @@ def test_the_licences_are_told():
 
 
 def test_it_writes_what_was_drawn(real_names_pack, tmp_path, monkeypatch):
-    drawn = tool.SpritePack(real_names_pack).sprites_of
+    drawn = SpritePack(real_names_pack).sprites_of
     names = [name for name in load_vocabulary("75-25").names if drawn(name)]
     monkeypatch.setattr(tool, "THINGS", names[:1])
     monkeypatch.setattr(tool, "FRAMES", 3)
-    monkeypatch.setattr(tool, "evaluation_grounds", lambda folder: evaluation_grounds())
+    monkeypatch.setattr(make_demo_scenes, "evaluation_grounds", lambda folder: evaluation_grounds())
     tool.write_demo(real_names_pack, tmp_path, tmp_path)
     picture, mask = (np.asarray(Image.open(tmp_path / f"{names[0]}{end}")) for end in (".jpg", "_mask.png"))
     assert picture.shape == (256, 256, 3) and mask.any()
