@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from ovdet.detector import DEFAULT_MODEL as DEFAULT_DETECTOR
 from ovdet.detector import Detector, Picture, answer_pictures, checkpoint_path, choose_device, load_picture, source_name
@@ -17,11 +20,13 @@ from ovdet.errors import InputError
 from ovdet.examples import ExampleLike, Mask, make_example
 from ovdet.layers.shipped import unknown_model
 from ovdet.media import VideoReader
+from ovdet.ops.masks import encode_masks
 from ovdet.results import Detections
+from ovdet.seggpt.candidates import LOWEST, MOST, choose, things_of_example
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.follow import MEMORY, ClipFollower, follow
 from ovdet.seggpt.postprocess import MaskRules
-from ovdet.seggpt.predict import Ensemble, Mode, Precision, Prompt, SegGPTSegmenter
+from ovdet.seggpt.predict import Ensemble, Mode, Precision, Prompt, SegGPTSegmenter, SoftMaps
 from ovdet.seggpt.shipped import SHIPPED, load_shipped
 
 DEFAULT_SEGMENTER = "stickers"
@@ -42,8 +47,8 @@ class Segmenter:
         model: "stickers" (for drawings, stickers and clip art; not photographs), the path of a file of
             tools/convert/seggpt.py (.pth, or compact .safetensors), or a desk of `ovdet.seggpt`.
         device: as torch names it, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
-        detector: turns boxes into masks: a `Detector`, or what makes one; None is "stickers" for the segmenter of
-            that name, else the default detector.
+        detector: turns boxes into masks, and finds candidates: a `Detector`, or what makes one; None is "stickers" for
+            the segmenter of that name, else the default detector.
         batch_size: pictures looked at together; the result does not depend on it.
         precision: of the matrix products, for a model that is given by name or path.
         mirror: also look in the mirror, see `SegGPTSegmenter`; likewise.
@@ -77,7 +82,7 @@ class Segmenter:
 
     @cached_property
     def detector(self) -> Detector:
-        """What turns boxes into masks; loaded when first asked for."""
+        """What turns boxes into masks and finds candidates; loaded when first asked for."""
         own = DEFAULT_SEGMENTER if self.name == DEFAULT_SEGMENTER else DEFAULT_DETECTOR
         given = self._detector or own
         return given if isinstance(given, Detector) else Detector(given, self._device)
@@ -114,6 +119,7 @@ class Segmenter:
         mode: Mode = "semantic",
         ensemble: Ensemble = "feature",
         together: bool = False,
+        candidates: Literal["detect"] | None = None,
     ) -> Prompt:
         """Compute once what examples give for any number of pictures; give the result in their place.
 
@@ -125,14 +131,63 @@ class Segmenter:
             ensemble: of several examples of one class: "feature" (better, time grows with them) or "spatial" (tiled
                 into one picture).
             together: paint all classes in one pass, each in a colour of its own: faster, less exact.
+            candidates: "detect" gives masks of the detector that look like the example and that the model paints too,
+                instead of all that the model paints: surer that it is the thing, for the detector's time.
 
         Raises:
             InputError: no example, or one that cannot be used.
+            CapabilityError: the detector takes no pictures as classes.
         """
+        if candidates not in ("detect", None):
+            raise InputError(f"candidates must be 'detect' or None, got {candidates!r}")
         if isinstance(examples, Prompt):
+            if candidates and examples.rows is None:
+                raise InputError("this prompt was learned without candidates; give candidates to learn")
             return examples
         made = [self._taken(each, place) for place, each in enumerate(examples)]
-        return self.desk.learn(made, mode=mode, ensemble=ensemble, together=together)
+        prompt = self.desk.learn(made, mode=mode, ensemble=ensemble, together=together)
+        return replace(prompt, rows=self._rows(made, prompt.names)) if candidates else prompt
+
+    def _rows(self, examples: Sequence[Example], names: Sequence[str]) -> Tensor:
+        """(K, D): for each class the mean of what the detector takes for its things in all examples, as long as one."""
+        shown = {}
+        owners = []
+        for example in examples:
+            for index, name in enumerate(example.names):
+                for box_xyxy in things_of_example(example.labels == index + 1):
+                    shown[str(len(owners))] = (example.image, box_xyxy)
+                    owners.append(names.index(name))
+        rows = self.detector.vocabulary([], shown)[1].float()
+        place = torch.tensor(owners, device=rows.device)
+        summed = rows.new_zeros(len(names), rows.shape[1]).index_add(0, place, rows)
+        lengths = rows.new_zeros(len(names)).index_add(0, place, rows.norm(dim=1))  # N, where rows are unit vectors
+        return normalize(summed, dim=1) * (lengths / torch.bincount(place, minlength=len(names)))[:, None]
+
+    def decide(
+        self,
+        image: np.ndarray,
+        soft_maps: SoftMaps,
+        prompt: Prompt,
+        rules: MaskRules | None = None,
+        max_dets: int = 100,
+    ) -> Detections:
+        """Masks of one picture out of its soft maps, and out of the detector's if the prompt wants candidates.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            soft_maps: of `SegGPTSegmenter.look`.
+            prompt: of `learn`.
+            rules: how masks are made; with candidates, `threshold` is of the score.
+            max_dets: most masks, surest first.
+        """
+        if prompt.rows is None:
+            return self.desk.decide(soft_maps, prompt, rules, max_dets)
+        names = [str(label) for label in range(len(prompt.names))]  # what the detector learned of a name must not count
+        most = MOST * len(names)
+        found = self.detector.predictor.predict([image], names, prompt.rows, score_threshold=LOWEST, max_dets=most)[0]
+        if found.rles is None:
+            found = replace(found, rles=tuple(encode_masks(self.detector.masks(image, found.boxes_xyxy))))
+        return choose(soft_maps, found, prompt, rules, max_dets, self.name)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -154,6 +209,7 @@ class Segmenter:
         mode: Mode = "semantic",
         ensemble: Ensemble = "feature",
         together: bool = False,
+        candidates: Literal["detect"] | None = None,
         rules: MaskRules | None = None,
         max_dets: int = 100,
         color: str = "rgb",
@@ -166,7 +222,9 @@ class Segmenter:
             mode: see `learn`.
             ensemble: see `learn`.
             together: see `learn`.
-            rules: threshold, largest part, holes, smallest size, whether classes may overlap.
+            candidates: see `learn`.
+            rules: threshold (with candidates, of the score), largest part, holes, smallest size, whether classes may
+                overlap.
             max_dets: most masks a picture, surest first.
             color: order of an array's channels, "rgb" or "bgr".
 
@@ -177,10 +235,11 @@ class Segmenter:
         Raises:
             InputError: a picture or an example cannot be used.
         """
-        prompt = self.learn(examples, mode=mode, ensemble=ensemble, together=together)
+        prompt = self.learn(examples, mode=mode, ensemble=ensemble, together=together, candidates=candidates)
 
         def look(images: list[np.ndarray]) -> list[Detections]:
-            return self.desk.predict(images, prompt, rules=rules, max_dets=max_dets)
+            maps = self.desk.look(images, prompt)
+            return [self.decide(*each, prompt, rules, max_dets) for each in zip(images, maps, strict=True)]
 
         return answer_pictures(source, look, self.batch_size, color)
 

@@ -153,3 +153,33 @@ def test_the_weights_of_a_name_or_path_are_found(tmp_path):
         weights_path("sticker")
     with pytest.raises(InputError, match=r"there is no checkpoint .*gone\.pth"):
         weights_path(tmp_path / "gone.pth")
+
+
+def test_candidates_are_a_detectors_masks_that_fit(segmenter, shown, paint):
+    """The network paints all that is red; the detector leaves out what it holds for a speck."""
+    other = paint((40, 60), ("red", (2, 2, 18, 18)), ("blue", (24, 4, 40, 20)), ("red", (44, 20, 58, 38)))
+    examples = [(shown, box_mask(RED), "cherry"), (shown, box_mask(BLUE), "plum")]
+    result = segmenter(other, examples, candidates="detect")
+    assert sorted(result.names) == ["cherry", "plum"]
+    cherry = result.masks[result.names.index("cherry")]
+    assert np.array_equal(cherry, box_mask((2, 2, 18, 18), (40, 60)) | box_mask((44, 20, 58, 38), (40, 60)))
+    prompt = segmenter.learn(examples[:1], candidates="detect")
+    assert prompt.rows.shape == (1, 3) and len(segmenter(paint((40, 40), ("blue", BLUE)), prompt)) == 0
+    things = segmenter(other, examples[:1], mode="similar", candidates="detect")
+    assert len(things) == 2
+
+
+def test_a_class_of_several_things_is_their_mean(segmenter, paint):
+    image = paint((40, 60), ("red", (2, 2, 18, 18)), ("red", (30, 20, 46, 38)))
+    mask = box_mask((2, 2, 18, 18), (40, 60)) | box_mask((30, 20, 46, 38), (40, 60))
+    one = segmenter.learn([(image, box_mask((2, 2, 18, 18), (40, 60)))], candidates="detect").rows
+    both = segmenter.learn([(image, mask)], candidates="detect").rows
+    assert np.allclose(one, both)
+
+
+def test_mistakes_with_candidates_are_told(segmenter, shown):
+    examples = [(shown, box_mask(RED))]
+    with pytest.raises(InputError, match="candidates must be 'detect' or None"):
+        segmenter(shown, examples, candidates="ground")
+    with pytest.raises(InputError, match="learned without candidates"):
+        segmenter(shown, segmenter.learn(examples), candidates="detect")

@@ -22,7 +22,8 @@ from ovdet.results import Detections
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.follow import ClipFollower
 from ovdet.seggpt.postprocess import MaskRules
-from ovdet.seggpt.predict import Prompt, SegGPTSegmenter, SoftMaps
+from ovdet.seggpt.predict import Prompt, SoftMaps
+from ovdet.segmenter import Segmenter
 
 ByWords = Callable[[np.ndarray], Example | None]
 """Looks for words in a picture, (H, W, 3) uint8 RGB."""
@@ -51,7 +52,7 @@ class SegmentJob(Job):
     """One run of `ovdet segment`.
 
     Args:
-        desk: that looks.
+        segmenter: that looks.
         wanted: what to segment.
         prompt: of the examples for pictures, or None where there are none but videos.
         rules: how masks are made of soft maps.
@@ -62,7 +63,7 @@ class SegmentJob(Job):
 
     def __init__(
         self,
-        desk: SegGPTSegmenter,
+        segmenter: Segmenter,
         wanted: Wanted,
         prompt: Prompt | None,
         rules: MaskRules,
@@ -73,7 +74,8 @@ class SegmentJob(Job):
     ) -> None:
         writes = [] if options.no_mask_files else [mask_writer(options.out / "masks", things=options.mode == "similar")]
         super().__init__(self._look, wanted.names, sources, options, stdout=stdout, writes=writes)
-        self.desk, self.wanted, self.prompt, self.rules = desk, wanted, prompt, rules
+        self.segmenter, self.desk = segmenter, segmenter.desk
+        self.wanted, self.prompt, self.rules = wanted, prompt, rules
         self._logs: list[AnswerLog] = []
         self._soft: dict[int, tuple[tuple[str, ...], SoftMaps]] = {}  # id of the image -> names, and their maps
 
@@ -180,7 +182,7 @@ class SegmentJob(Job):
         for image, soft_maps in zip(images, self.desk.look(images, self.prompt), strict=True):
             if self.options.soft:
                 self._soft[id(image)] = self.prompt.names, soft_maps
-            found = self.desk.decide(soft_maps, self.prompt, self.rules, self.options.max_dets)
+            found = self.segmenter.decide(image, soft_maps, self.prompt, self.rules, self.options.max_dets)
             results.append(found.with_names(self.wanted.names))
         return results
 

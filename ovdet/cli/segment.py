@@ -40,6 +40,8 @@ more examples:
   ovdet segment orchard/ --example pear=a.jpg a.png --example pear=b.jpg b.png --mode similar --json
   ovdet segment photo.jpg --example cat=cats.jpg annotations.json:17 --example dog=dogs.jpg 40,60,200,120
   ovdet segment demo/stickers/*.png --example-by detect "honeybee"
+  ovdet segment demo/stickers/*.png --candidates detect \
+      --example fox=demo/stickers/examples/fox.jpg demo/stickers/examples/fox_mask.png
   ovdet segment clip.mp4 --first-mask cat,dog=00000.png --memory 8 --resume
 """
 
@@ -73,8 +75,13 @@ def make_parser() -> Parser:
     )
     add("--ensemble", choices=("feature", "spatial"), default="feature", help="how several examples are joined")
     add("--together", action="store_true", help="all classes in one pass: faster, less exact")
+    add(
+        "--candidates",
+        choices=("detect",),
+        help="mark only what a detector finds to look like the example, and the model marks too (pictures only): surer",
+    )
     add("--mirror", action="store_true", help="also look in the mirror: surer, for more than twice the time")
-    add("--threshold", type=float, metavar="T", help="of the soft mask, 0 to 1 (default: the model's own)")
+    add("--threshold", type=float, metavar="T", help="of the soft mask, or of a candidate's score, 0 to 1")
     add("--largest", action="store_true", help="only the largest connected part of a mask")
     add("--fill-holes", action="store_true", help="fill what a mask encloses")
     add("--min-pixels", type=int, default=1, metavar="N", help="leave out smaller connected parts (default: 1)")
@@ -136,13 +143,19 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
             batch_size=options.batch_size,
             mirror=options.mirror,
         )
+    if options.candidates and any(source.kind != "picture" for source in plan.sources):
+        raise InputError("--candidates is for pictures; leave it out for videos and cameras, or name only pictures")
     wanted, for_pictures = gather(segmenter, given, plan, options)
     prompt = None
     if for_pictures:
-        prompt = segmenter.learn(for_pictures, mode=options.mode, ensemble=options.ensemble, together=options.together)
-    job = SegmentJob(
-        segmenter.desk, wanted, prompt, rules, plan.sources, options, stdout=stdout if options.json else None
-    )
+        prompt = segmenter.learn(
+            for_pictures,
+            mode=options.mode,
+            ensemble=options.ensemble,
+            together=options.together,
+            candidates=options.candidates,
+        )
+    job = SegmentJob(segmenter, wanted, prompt, rules, plan.sources, options, stdout=stdout if options.json else None)
     return run_job(job, plan)
 
 

@@ -57,11 +57,13 @@ class Prompt:
         names: of the classes, in the order in which the examples first show them.
         mode: what an answer is.
         passes: over the network, for each picture.
+        rows: (K, D), what a detector takes for the classes in the place of names, if candidates are to be its masks.
     """
 
     names: tuple[str, ...]
     mode: Mode
     passes: tuple[Pass, ...]
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,6 +148,16 @@ def test_several_examples_classes_and_modes(run_ovdet, scene, target, colour_des
     assert colour_desk.model.asked[-1] == ("SEMANTIC", 2) and len(colour_desk.model.asked) == 6
 
 
+def test_candidates_are_for_pictures(run_ovdet, scene, target, clip):
+    options = ("--example", "cherry=example.png", "binary.png", "--candidates", "detect")
+    outcome = run_ovdet("segment", target, *options, "--json")
+    assert outcome.code == 0 and [one["name"] for one in outcome.records[0]["detections"]] == ["cherry"]
+    found = found_in(outcome.records[0])["cherry"]
+    assert found[:24, :20].all() and found[24:48, 30:50].all() and not found[:, 55:].any()
+    outcome = run_ovdet("segment", clip, *options)
+    assert outcome.code == 2 and "--candidates is for pictures" in outcome.err
+
+
 def test_soft_masks_and_threshold(run_ovdet, scene, target):
     outcome = run_ovdet(
         "segment", target, "--example", "a/cherry=example.png", "binary.png", "--soft", "--threshold", 0.9, "--json"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,18 @@ from ovdet.engine.launch import command_line, run
 from ovdet.engine.protocol import file_digest, write_result
 from ovdet.errors import InputError
 from ovdet.metrics.segmentation import EpisodeScores
+from ovdet.seggpt.candidates import SURE_ENOUGH
 from ovdet.seggpt.examples import Example, resize_labels
-from ovdet.segmenter import load_segmenter, weights_path
+from ovdet.seggpt.postprocess import MaskRules
+from ovdet.segmenter import Segmenter, weights_path
 from ovdet.vlm.base import VLMBackbone
 from ovdet.vlm.zoo import create_vlm
 
 Answer = Callable[[EpisodePictures], np.ndarray | None]
 """(H, W) bool; None where nothing of any example's mask is left at the size of the network."""
 FILES = ("pascal-5i", "coco-20i", "fss-1000", "lvis-92i", "own")
+SPECK = 0.003
+"""Of a picture's pixels: where the thing is absent, less than that does not count as a mark."""
 BASELINES = ("everything", "histogram", "neighbours")
 
 
@@ -60,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--world-side", type=int, default=160, help="stickers: side of scenes in pixels (default: 160)")
     parser.add_argument("--objects", type=int, nargs=2, default=(1, 4), metavar="N", help="stickers: fewest and most")
     parser.add_argument("--long-side", type=float, nargs=2, default=(40, 140), metavar="PX", help="stickers: of things")
+    parser.add_argument(
+        "--absent", action="store_true", help="stickers: also count marks in pictures without the thing"
+    )
     parser.add_argument("--model", help="segmenter, as `ovdet segment --model` takes it")
     parser.add_argument(
         "--baseline", choices=BASELINES, nargs="+", default=[], help="beside a model, or instead of one"
@@ -68,8 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--neighbours-scale", type=float, default=2, metavar="F", help="enlarge pictures for it")
     parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
     parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
+    parser.add_argument("--candidates", choices=("detect",), help="masks of a detector that fit, instead of all paint")
     parser.add_argument("--mirror", action="store_true", help="also look at examples and pictures in the mirror")
-    parser.add_argument("--threshold", type=float, help="of the soft mask (default: the checkpoint's)")
+    parser.add_argument("--threshold", type=float, help="of the soft mask, or of a candidate's score")
     parser.add_argument("--scoring-size", type=int, help="side of the square to score at (default: the query's size)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result here")
@@ -81,10 +90,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = build_parser().parse_args(argv)
     if args.model is None and not args.baseline:
         raise InputError("give --model, --baseline or both")
+    if args.absent and args.protocol != "stickers":
+        raise InputError("--absent is for stickers; other protocols have no pictures that are known to lack the thing")
     episodes, names, data = open_stickers(args) if args.protocol == "stickers" else open_files(args)
     answers, facts = open_answers(args)
     size_hw = (args.scoring_size,) * 2 if args.scoring_size else None
     scores = {name: EpisodeScores(names, size_hw) for name in answers}
+    marked = dict.fromkeys(answers if args.absent else (), 0)
     unusable = 0
     for index in tqdm(range(len(episodes)), unit="episode", disable=None):
         episode = episodes[index]
@@ -93,9 +105,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             if found is None:
                 found, unusable = np.zeros(episode.truth.shape, bool), unusable + 1
             scores[name].add(episode.label, found, episode.truth, episode.judged)
+        if isinstance(episodes, StickerEpisodes) and marked:
+            lacking = replace(episode, query=episodes.without(index))
+            for name in marked:
+                found = answers[name](lacking)
+                marked[name] += found is not None and found.mean() > SPECK
     first, *others = answers  # the model, if there is one
     metrics = {metric: 100 * value for metric, value in scores[first].result().items()}
     metrics |= {f"{name}/{metric}": 100 * value for name in others for metric, value in scores[name].result().items()}
+    for name, count in marked.items():
+        metrics[f"{name}/absent_marked" if name != first else "absent_marked"] = 100 * count / len(episodes)
     protocol = {**data, **facts, **scores[first].stamp, "episodes_without_usable_example": unusable}
     if args.out:
         stamp = {"command": command_line(argv, "evaluate/few_shot")}
@@ -173,20 +192,24 @@ def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, 
 
 def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
     """SegGPT with its examples joined, and what the protocol says of it."""
-    segmenter = load_segmenter(args.model, args.device)
-    segmenter.mirror = args.mirror
-    threshold = segmenter.threshold if args.threshold is None else args.threshold
+    segmenter = Segmenter(args.model, args.device, mirror=args.mirror)
+    usual = SURE_ENOUGH if args.candidates else segmenter.desk.threshold
+    threshold = usual if args.threshold is None else args.threshold
+    rules = MaskRules(threshold)
 
     def answer(episode: EpisodePictures) -> np.ndarray | None:
-        size_hw = segmenter.model.config.picture_hw
+        size_hw = segmenter.desk.model.config.picture_hw
         pairs = [pair for pair in episode.examples if resize_labels(pair[1].astype(np.int32), size_hw).any()]
         if not pairs:
             return None
         examples = [Example.from_mask(picture, mask) for picture, mask in pairs]
-        prompt = segmenter.learn(examples, mode=args.mode, ensemble=args.ensemble)
-        return segmenter.soft_masks([episode.query], prompt)[0][0] > threshold
+        prompt = segmenter.learn(examples, mode=args.mode, ensemble=args.ensemble, candidates=args.candidates)
+        found = segmenter(episode.query, prompt, rules=rules)
+        return found.masks[0] if len(found) else np.zeros(episode.query.shape[:2], bool)
 
-    facts = {"mode": args.mode, "ensemble": args.ensemble, "mirror": args.mirror}
+    facts = {"mode": args.mode, "ensemble": args.ensemble, "mirror": args.mirror, "candidates": args.candidates}
+    if args.candidates:
+        facts["detector"] = segmenter.detector.name
     facts |= {"threshold": threshold, "mask_colour": "white"}
     return answer, {"model": Path(args.model).name, "weights_sha256": file_digest(weights_path(args.model)), **facts}
 

@@ -216,6 +216,7 @@ class StickerEpisodes(Dataset):
     The names take turns evenly: any `len(labels)` episodes in a row ask for each name once. An item is an
     `EpisodePictures`; all pixels are judged. Scenes are a function of stream, seed and index, and the examples of a
     longer list begin with those of a shorter one, so that 1, 4 and 8 examples are compared on the same queries.
+    `without` gives beside each a picture that lacks what it asks for.
 
     Args:
         world: that draws; of a held-out style for the test of style.
@@ -267,6 +268,16 @@ class StickerEpisodes(Dataset):
         examples = tuple((scene.image, mask) for scene, mask in zip(scenes[1:], masks[1:], strict=True))
         return EpisodePictures(label, scenes[0].image, masks[0], np.ones(masks[0].shape, bool), examples)
 
+    def without(self, index: int) -> np.ndarray:
+        """A picture (H, W, 3) uint8 that shows neither what an episode asks for nor a near-duplicate of it."""
+        families = self.world.vocabulary.families
+        rng = np.random.default_rng((STREAMS[self.stream], self.seed, index, 2))
+        for _ in range(_TRIES):
+            scene = self.world.draw(rng)
+            if families[self.label(index)] not in {families[label] for label in scene.labels.tolist()}:
+                return scene.image
+        raise InputError(f"no scene can be drawn without {self.world.vocabulary.names[self.label(index)]!r}")
+
 
 def sticker_world(
     split: str = "75-25",
@@ -276,6 +287,7 @@ def sticker_world(
     side: int = 256,
     objects: Sequence[int] = (3, 9),
     long_side: Sequence[float] | None = None,
+    restyle_share: float = 0.0,
 ) -> StickerWorld:
     """The world of one stream as `open_world` opens it, with fewer or larger things where asked for.
 
@@ -287,6 +299,7 @@ def sticker_world(
         side: of scenes, in pixels.
         objects: fewest and most things that are tried.
         long_side: of things, in pixels; None is 24 to 140 in scenes of 256, and in proportion.
+        restyle_share: how often a thing is redrawn in another manner; for training alone.
     """
     world = open_world(split, stream, styles, pack, side)
     long_side = (max(8.0, 24.0 * side / 256), max(8.0, 140.0 * side / 256)) if long_side is None else long_side
@@ -295,6 +308,7 @@ def sticker_world(
         objects=(int(objects[0]), int(objects[1])),
         long_side=(float(long_side[0]), float(long_side[1])),
         min_pixels=max(16, round(60 * (side / 256) ** 2)),
+        restyle_share=restyle_share,
     )
     return StickerWorld(world.pack, world.vocabulary, world.grounds, world.styles, config)
 

@@ -166,6 +166,20 @@ def test_an_episode_is_a_query_and_its_examples(world):
     assert np.array_equal(one[3].query, StickerEpisodes(world, 4, 1, seed=2)[3].query)
 
 
+def test_beside_each_episode_there_is_a_picture_without_the_thing(world, monkeypatch):
+    drawn = []
+    draw = type(world).draw
+    monkeypatch.setattr(type(world), "draw", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1])
+    episodes = StickerEpisodes(world, 12)
+    families = world.vocabulary.families
+    for index in range(12):
+        image = episodes.without(index)
+        assert image is drawn[-1].image and families[episodes.label(index)] not in {
+            families[label] for label in drawn[-1].labels.tolist()
+        }
+        assert np.array_equal(image, episodes.without(index))
+
+
 def test_a_config_says_it_all(pack_folder, monkeypatch, shapes_vocabulary):
     monkeypatch.setattr("ovdet.data.stickers.teaching.load_vocabulary", lambda split: shapes_vocabulary)
     world = dict(split="shapes", pack=str(pack_folder), side=96, objects=[2, 3])

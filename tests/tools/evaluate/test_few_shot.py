@@ -142,6 +142,8 @@ def test_the_sticker_world(tool, real_names_pack, tmp_path, monkeypatch):
     result = json.loads(out.read_text())
     assert result["protocol"]["long_side"] == [40.0, 140.0] and result["protocol"]["objects"] == [1, 4]
     assert result["protocol"]["stream"] == "evaluation" and len(result["per_class"]) == 3
+    metrics = tool["main"](["stickers", "--baseline", "histogram", "everything", "--absent", *options[:4]])
+    assert metrics["everything/absent_marked"] == 100 and 0 <= metrics["absent_marked"] <= 100
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,7 @@ def test_the_sticker_world(tool, real_names_pack, tmp_path, monkeypatch):
         (["pascal-5i"], "give --model, --baseline or both"),
         (["pascal-5i", "--baseline", "everything"], "needs --root"),
         (["coco-20i", "--baseline", "everything", "--ann-file", "a"], "needs --images"),
+        (["fss-1000", "--baseline", "everything", "--absent"], "--absent is for stickers"),
         (["fss-1000", "--baseline", "everything", "--root", "a"], "needs --lists"),
     ],
 )
