@@ -41,6 +41,7 @@ class PooledCanvases(Dataset):
         same_drawing: share of samples whose two scenes show the very drawing, by sample.
         twin_share: of samples of two twins: what is black in the prompt must not be taken for the thing.
         absent_share: of samples whose target does not show the thing, and stays black.
+        crowded: draws every other one of the scenes by anybody, such as with more and smaller things; None: `world`.
         white_share: how often the thing is white, as a mask is at inference; else it is of a random colour.
         length: number of samples.
         seed: of scenes and samples.
@@ -61,6 +62,7 @@ class PooledCanvases(Dataset):
         absent_share: float = 0.0,
         length: int = 1_000_000,
         seed: int = 0,
+        crowded: StickerWorld | None = None,
     ) -> None:
         if of_name < 4 or size % patch:
             raise InputError(f"of_name must be at least 4 and size a multiple of {patch}, got {of_name} and {size}")
@@ -81,7 +83,8 @@ class PooledCanvases(Dataset):
             for number in range(place * of_name, (place + 1) * of_name):
                 same = number % of_name < of_name // 2
                 twin = first if twin_share and number % of_name == 1 else None
-                scene = self._draw(world, label, number, place, same, twin)
+                draws = crowded if crowded is not None and not same and number % 2 else world
+                scene = self._draw(draws, label, number, place, same, twin)
                 first = first or scene
 
     def _draw(self, world: StickerWorld, label: int, number: int, place: int, same: bool, twin: Scene | None) -> Scene:
@@ -150,8 +153,21 @@ class PooledCanvases(Dataset):
         raise InputError("absent_share wants pictures without a name, and the pool has none; give it more names")
 
 
-def pooled_canvases(world: Mapping[str, Any], same_drawing: Any = 0.0, **arguments: Any) -> PooledCanvases:
-    """`PooledCanvases` as a config says it: the world by its arguments, a ramp as (first, last, begin, end)."""
+def pooled_canvases(
+    world: Mapping[str, Any],
+    same_drawing: Any = 0.0,
+    crowded: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> PooledCanvases:
+    """`PooledCanvases` as a config says it.
+
+    Args:
+        world: arguments of `sticker_world`.
+        same_drawing: a share, or a ramp as (first, last, begin, end).
+        crowded: what differs from `world` where the scenes are crowded.
+        arguments: of `PooledCanvases`.
+    """
     if not isinstance(same_drawing, int | float):
         same_drawing = Ramp(*map(float, same_drawing[:2]), *map(int, same_drawing[2:]))
-    return PooledCanvases(sticker_world(**world), same_drawing=same_drawing, **arguments)
+    other = None if crowded is None else sticker_world(**{**world, **crowded})
+    return PooledCanvases(sticker_world(**world), same_drawing=same_drawing, crowded=other, **arguments)

@@ -77,6 +77,19 @@ def test_twins_and_pictures_without_the_thing(real_names_pack, monkeypatch, shar
             assert not below.any() and label not in pool.keys[target]
 
 
+def test_every_other_scene_by_anybody_is_crowded(real_names_pack, monkeypatch):
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.delenv("OVDET_GROUNDS", raising=False)
+    drawn = []
+    draw = CastWorld.draw
+    monkeypatch.setattr(CastWorld, "draw", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1])
+    one = {**WORLD, "objects": (1, 1)}
+    pooled_canvases(one, size=48, patch=16, of_name=4, crowded={"objects": (5, 5), "long_side": (12, 20)})
+    things = np.asarray([len(scene.labels) for scene in drawn]).reshape(-1, 4)
+    assert (things[:, :3] == 1).all(), "the first half by one drawing, and every other one of the rest"
+    assert (things[:, 3] >= 3).all() and (things[:, 3] == 5).mean() > 0.5
+
+
 def test_a_pool_where_all_show_the_name_has_none_without(pool):
     pool.keys[:] = pool.labels[0]
     with pytest.raises(InputError, match="the pool has none"):
