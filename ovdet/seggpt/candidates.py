@@ -16,14 +16,14 @@ from ovdet.results import Detections
 from ovdet.seggpt.postprocess import MaskRules, things, tidy
 from ovdet.seggpt.predict import Prompt, SoftMaps
 
-AGREEMENT, EVEN = 4.0, 0.25
+AGREEMENT, EVEN = 2.0, 0.25
 """What the mean of the soft map inside a candidate adds to the logit of its score: AGREEMENT x (mean - EVEN). With
 `SURE_ENOUGH`, chosen on validation episodes (docs/seggpt.md)."""
 
-SURE_ENOUGH = 0.2
+SURE_ENOUGH = 0.25
 """From this score on a candidate is taken, where a call names no threshold."""
 
-LOWEST = 0.01
+LOWEST = 0.05
 """Score of the detector below which a candidate is not looked at: no agreement brings it to `SURE_ENOUGH`."""
 
 MOST = 50

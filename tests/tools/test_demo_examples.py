@@ -31,4 +31,4 @@ def test_right_is_a_mark_that_overlaps_by_half_or_none_for_what_is_absent(tool):
 def test_a_detectors_masks_that_fit_are_mostly_right(tool):
     there, elsewhere = tool.show(Segmenter("stickers"), "detect")
     assert len(there) == 5 and len(elsewhere) == 20
-    assert sum(there) >= 3 and sum(elsewhere) >= 15
+    assert sum(there) >= 3 and sum(elsewhere) >= 13
