@@ -3,7 +3,10 @@
 
 Other scenes again, a quarter of them crowded with small things, some redrawn in manners that no artist of the training
 has; twice as many pictures without the thing (docs/seggpt.md).
-Here: not trained yet.
+Here: 2026-12-01, 28,800 canvases, 40 minutes of a core. One-shot validation episodes (few_shot.py --stream validation
+--absent): mIoU 0.621 base, 0.587 novel (150 of each; the second stage 0.622, 0.593), in scenes of four to seven small
+things 0.418, 0.364 (100 of each; 0.404, 0.360); marks in 70 and 72 % of pictures without the thing (79, 81). So little
+more that the second stage's weights are still the ones that are shipped.
 """
 
 from mmengine.config import read_base

@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ensemble", choices=("feature", "spatial"), default="feature")
     parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
     parser.add_argument("--candidates", choices=("detect",), help="masks of a detector that fit, instead of all paint")
+    parser.add_argument("--detector", help="that finds candidates (default: suits the model's name)")
     parser.add_argument("--mirror", action="store_true", help="also look at examples and pictures in the mirror")
     parser.add_argument("--threshold", type=float, help="of the soft mask, or of a candidate's score")
     parser.add_argument("--scoring-size", type=int, help="side of the square to score at (default: the query's size)")
@@ -192,7 +193,7 @@ def open_stickers(args: argparse.Namespace) -> tuple[StickerEpisodes, dict[int, 
 
 def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
     """SegGPT with its examples joined, and what the protocol says of it."""
-    segmenter = Segmenter(args.model, args.device, mirror=args.mirror)
+    segmenter = Segmenter(args.model, args.device, detector=args.detector, mirror=args.mirror)
     usual = SURE_ENOUGH if args.candidates else segmenter.desk.threshold
     threshold = usual if args.threshold is None else args.threshold
     rules = MaskRules(threshold)
