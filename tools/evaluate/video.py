@@ -109,8 +109,12 @@ def score(clips: Sequence[Clip], answers: str) -> VideoScores:
     scores = VideoScores()
     for clip in tqdm(clips, unit="clip", disable=None):
         frames, objects = truth_frames(clip), objects_of(clip)
-        if not frames:
-            raise InputError(f"clip {clip.name} has no label pictures to score against; pack it for its server (--zip)")
+        given = {clip.frames[index].stem for index in clip.prompts()}
+        if not frames or set(clip.masks) <= given:  # as in YouTube-VOS's validation part
+            raise InputError(
+                f"clip {clip.name} has no label pictures to score against beside those that give its objects; pack it "
+                "for its server (--zip)"
+            )
         truth = [clip.labels(index) for index in frames]
         scores.add(clip.name, clip_scores(read_answers(answers, clip, frames), truth, objects), objects)
     return scores

@@ -91,6 +91,19 @@ def test_a_model_answers_from_where_objects_are_given(tool, moving, colour_desk,
         assert len(packed.namelist()) == 6
 
 
+def test_where_objects_are_given_is_no_truth(tool, moving):
+    """YouTube-VOS's validation part has label pictures of the frames in which objects begin, and no others."""
+    labels = moving / "data" / "Annotations" / "clip"
+    for frame in (1, 3, 4, 5):
+        (labels / f"{frame:05d}.png").unlink()
+    write_label_png(labels / "00004.png", np.asarray(Image.open(moving / "data/Annotations/clip/00002.png")) // 7 * 9)
+    meta = json.loads((moving / "data" / "meta.json").read_text())
+    meta["videos"]["clip"]["objects"]["9"] = {"frames": ["00004"]}
+    (moving / "data" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="beside those that give its objects"):
+        tool["main"](["youtube-vos", str(moving / "data"), str(moving / "answers")])
+
+
 def test_a_model_s_answers_are_scored(tool, folders, colour_desk, monkeypatch, paint):
     for frame in range(5):
         left = 10 + 2 * frame
