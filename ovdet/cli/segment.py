@@ -74,7 +74,11 @@ def make_parser() -> Parser:
         "things of the class, a mask each",
     )
     add("--ensemble", choices=("feature", "spatial"), default="feature", help="how several examples are joined")
-    add("--together", action="store_true", help="all classes in one pass: faster, less exact")
+    add(
+        "--together",
+        action="store_true",
+        help="all classes in one pass: faster, less exact; stickers was not trained for it",
+    )
     add(
         "--candidates",
         choices=("detect",),
@@ -145,6 +149,12 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
         )
     if options.candidates and any(source.kind != "picture" for source in plan.sources):
         raise InputError("--candidates is for pictures; leave it out for videos and cameras, or name only pictures")
+    follows = options.first_mask or options.example_by or options.memory
+    if options.together and follows and any(source.kind != "picture" for source in plan.sources):
+        raise InputError(
+            "--together: what is followed through a video is painted one by one; leave it out, or look at each frame "
+            "by itself (--example and --memory 0)"
+        )
     wanted, for_pictures = gather(segmenter, given, plan, options)
     prompt = None
     if for_pictures:

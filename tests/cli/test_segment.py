@@ -158,6 +158,13 @@ def test_candidates_are_for_pictures(run_ovdet, scene, target, clip):
     assert outcome.code == 2 and "--candidates is for pictures" in outcome.err
 
 
+def test_together_is_not_for_what_is_followed(run_ovdet, scene, clip):
+    options = ("--example", "cherry=example.png", "binary.png", "--together")
+    outcome = run_ovdet("segment", clip, *options)
+    assert outcome.code == 2 and "painted one by one" in outcome.err
+    assert run_ovdet("segment", clip, *options, "--memory", 0).code == 0
+
+
 def test_soft_masks_and_threshold(run_ovdet, scene, target):
     outcome = run_ovdet(
         "segment", target, "--example", "a/cherry=example.png", "binary.png", "--soft", "--threshold", 0.9, "--json"

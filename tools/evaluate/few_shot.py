@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = build_parser().parse_args(argv)
     if args.model is None and not args.baseline:
         raise InputError("give --model, --baseline or both")
+    if args.episodes and args.protocol == "stickers":
+        raise InputError("--episodes is not for stickers; --seed, --stream and --count say which episodes they are")
     if args.absent and args.protocol != "stickers":
         raise InputError("--absent is for stickers; other protocols have no pictures that are known to lack the thing")
     episodes, names, data = open_stickers(args) if args.protocol == "stickers" else open_files(args)
@@ -148,7 +150,8 @@ def open_files(args: argparse.Namespace) -> tuple[Episodes, dict[int, str], dict
     check_stored(args, found)
     if args.episodes and stored is None:
         write_episodes(args.episodes, found)
-    return Episodes(found, pictures), found.names, found.stamp
+    stamp = {**found.stamp, "crowds": args.crowds} if args.protocol in ("coco-20i", "lvis-92i", "own") else found.stamp
+    return Episodes(found, pictures), found.names, stamp
 
 
 def coco_episodes(args: argparse.Namespace, segments: CocoSegments, more: dict[str, int]) -> EpisodeList:

@@ -153,6 +153,7 @@ def test_the_sticker_world(tool, real_names_pack, tmp_path, monkeypatch):
         (["pascal-5i", "--baseline", "everything"], "needs --root"),
         (["coco-20i", "--baseline", "everything", "--ann-file", "a"], "needs --images"),
         (["fss-1000", "--baseline", "everything", "--absent"], "--absent is for stickers"),
+        (["stickers", "--baseline", "everything", "--episodes", "a.json"], "--episodes is not for stickers"),
         (["fss-1000", "--baseline", "everything", "--root", "a"], "needs --lists"),
     ],
 )
