@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -294,5 +295,7 @@ def read_answers(folder: str | Path, clip: Clip, indices: Sequence[int]) -> list
 
 
 def clip_stamp(clips: Sequence[Clip], name: str) -> dict[str, Any]:
-    """What a result says of its clips."""
-    return {"data": name, "clips": len(clips), "frames": sum(len(clip.frames) for clip in clips)}
+    """What a result says of its clips: how many, and the hash of their names and of those of their frames."""
+    rows = [[clip.name, [path.stem for path in clip.frames]] for clip in clips]
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return {"data": name, "clips": len(clips), "frames": sum(len(of) for _, of in rows), "clips_sha256": digest}

@@ -62,7 +62,10 @@ def test_davis_2017(davis):
     assert list(prompts) == [0] and set(prompts[0]) == {1, 2}
     assert np.array_equal(prompts[0][2], labels_at(0, 2) == 2)
     assert clips[0].image(3).mean() == pytest.approx(30, abs=1)
-    assert clip_stamp(clips, "davis-2017 val") == {"data": "davis-2017 val", "clips": 2, "frames": 8}
+    stamp = clip_stamp(clips, "davis-2017 val")
+    digest = stamp.pop("clips_sha256")
+    assert stamp == {"data": "davis-2017 val", "clips": 2, "frames": 8} and len(digest) == 64
+    assert clip_stamp(clips[:1], "davis-2017 val")["clips_sha256"] != digest
 
 
 def test_the_palette_is_that_of_pascal_voc():

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("layout", choices=tuple(CLIPS), help="of the data set; MOSE has the layout `folders`")
     parser.add_argument("root", help="folder of the data set")
     parser.add_argument("answers", help="folder of the answers")
+    parser.add_argument("--part", help="davis: list of clips in ImageSets/2017, such as test-dev (default: val)")
     parser.add_argument("--zip", type=Path, metavar="FILE.zip", help="pack the answers, after checking them")
     parser.add_argument("--server", choices=tuple(SERVERS), help="whose archive it is to be")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="score, and write the result here")
@@ -62,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = build_parser().parse_args(argv)
     if (args.zip is None) != (args.server is None):
         raise InputError("--zip and --server belong together")
-    clips = CLIPS[args.layout](args.root)
+    if args.part and args.layout != "davis":
+        raise InputError(f"--part is for davis; {args.layout} has the clips that are in the folder")
+    clips = (
+        CLIPS[args.layout](args.root, args.part or "val") if args.layout == "davis" else CLIPS[args.layout](args.root)
+    )
     if args.model:
         desk = load_segmenter(args.model, args.device)
         for clip in tqdm(clips, unit="clip", disable=None):
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if args.out:
         weights = weights_path(args.model) if args.model else args.weights
         protocol = {
-            **clip_stamp(clips, args.layout),
+            **clip_stamp(clips, f"davis-2017 {args.part or 'val'}" if args.layout == "davis" else args.layout),
             "metric": "J&F of davis2017-evaluation: objects weigh equally, first and last frame left out",
             "contour_tolerance": TOLERANCE,
             "answers": {"memory": args.memory, "mode": args.mode, "model": args.model} if args.model else "given",

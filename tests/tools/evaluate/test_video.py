@@ -121,6 +121,23 @@ def test_a_model_s_answers_are_scored(tool, folders, colour_desk, monkeypatch, p
     assert protocol["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_a_part_of_davis(tool, folders):
+    data = folders / "data"
+    (data / "ImageSets" / "2017").mkdir(parents=True)
+    (data / "ImageSets" / "2017" / "test-dev.txt").write_text("clip\n")
+    for folder in ("JPEGImages", "Annotations"):
+        (data / folder / "clip").rename(data / folder / "moved")
+        (data / folder / "480p").mkdir()
+        (data / folder / "moved").rename(data / folder / "480p" / "clip")
+    out = folders / "out.json"
+    tool["main"](["davis", str(data), str(folders / "answers"), "--part", "test-dev", "--out", str(out)])
+    assert json.loads(out.read_text())["protocol"]["data"] == "davis-2017 test-dev"
+    with pytest.raises(InputError, match=r"val\.txt"):
+        tool["main"](["davis", str(data), str(folders / "answers")])
+    with pytest.raises(InputError, match="--part is for davis"):
+        tool["main"](["folders", str(data), str(folders / "answers"), "--part", "val"])
+
+
 def test_mistakes_are_told(tool, folders):
     with pytest.raises(InputError, match="belong together"):
         tool["main"](["folders", str(folders / "data"), str(folders / "answers"), "--server", "mose"])
