@@ -3,8 +3,8 @@
 python tools/train.py configs/vild/stickers_48_17_ensemble.py
 The trunk starts from crops of base names alone (configs/vlm/sticker_base_48_17.py).
 Two heads; the teacher names the detector's own best nine proposals.
-Here: 2026-11-22, seed 0, 1500 steps, 1000 scenes, 65 candidates (docs/results.md):
-box AP50 base 54.5, novel 25.7, all 46.9; masks base 44.3, novel 17.3, all 37.3.
+Here: 2026-12-01, seed 0, 1500 steps, 1000 scenes, 65 candidates (docs/results.md):
+box AP50 base 55.2, novel 26.6, all 47.7; masks base 44.4, novel 18.5, all 37.6.
 """
 
 from mmengine.config import read_base
