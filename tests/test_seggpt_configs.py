@@ -29,7 +29,7 @@ SMALL = dict(
 
 
 def test_there_are_configs():
-    small = {"stickers_small", "stickers_small_stage2", "stickers_small_stage3"}
+    small = {"stickers_small", *(f"stickers_small_stage{stage}" for stage in (2, 3, 4))}
     assert {path.stem for path in PATHS} == {*small, "tune_ade20k", "vit_large"}
 
 

@@ -5,6 +5,8 @@ import torch
 from ovdet.data.stickers.episodes import CastWorld
 from ovdet.data.stickers.pool import PooledCanvases, pooled_canvases
 from ovdet.errors import InputError
+from ovdet.seggpt.colours import class_colours
+from ovdet.seggpt.examples import resize_labels
 
 WORLD = dict(split="48-17", side=96, objects=(1, 2), long_side=(40, 70))
 
@@ -103,7 +105,82 @@ def test_samples_are_a_function_of_seed_and_number(pool):
         pool[1_000_000]
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"of_name": 3}, "at least 4"), ({"size": 50}, "multiple of 16")])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"of_name": 3}, "at least 4"),
+        ({"size": 50}, "multiple of 16"),
+        ({"twin_share": 0.6, "several_share": 0.5}, "at most 1"),
+    ],
+)
 def test_contradictions_are_refused(changes, said):
     with pytest.raises(InputError, match=said):
         PooledCanvases(None, **{"size": 48, "patch": 16, **changes})
+
+
+@pytest.fixture
+def drawn_pool(real_names_pack, monkeypatch):
+    """Makes a pool of pairs of one kind, and gives it with its scenes in the order of their places."""
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.delenv("OVDET_GROUNDS", raising=False)
+    scenes = {}
+    fill = PooledCanvases._draw
+    monkeypatch.setattr(
+        PooledCanvases,
+        "_draw",
+        lambda self, world, number, **more: scenes.setdefault(number, fill(self, world, number, **more)),
+    )
+    wide = {**WORLD, "side": 192}
+    return lambda **share: (
+        pooled_canvases(wide, size=48, patch=16, of_name=4, palette="ovdet.seggpt.colours.class_colours", **share),
+        scenes,
+    )
+
+
+def test_several_names_are_painted_in_one_colour_each(drawn_pool):
+    pool, _ = drawn_pool(several_share=1.0, white_share=0.5)
+    assert len(pool.images) == 6 * len(pool.labels) and len(pool.sharing) > len(pool.labels) / 2
+    usual, counts = 0, set()
+    for number in range(60):
+        sample = pool[number]
+        pictures = sample["pictures"].tolist()
+        assert sample["kind"] == 0 and min(pictures) >= 4 * len(pool.labels) and abs(pictures[0] - pictures[1]) == 1
+        keys = np.concatenate([pool.keys[place] for place in pictures])
+        painting = sample["painting"].numpy()
+        painted = {int(key): painting[:, keys == key] for key in np.unique(keys) if painting[:, keys == key].any()}
+        colours = {key: tuple(paint[:, 0].tolist()) for key, paint in painted.items()}
+        assert all((paint == paint[:, :1]).all() for paint in painted.values())
+        assert len(set(colours.values())) == len(colours) and set(colours) <= set(pool.labels)
+        assert not painting[:, ~np.isin(keys, list(painted))].any()
+        for half in keys.reshape(2, -1):
+            assert set(painted) <= set(half.tolist()), "each in both halves"
+        usual += set(colours.values()) <= set(map(tuple, class_colours(len(colours)).tolist()))
+        counts.add(len(colours))
+    assert counts == {2, 3} and 15 < usual < 45
+
+
+def test_one_of_two_drawings_of_a_name_is_painted(drawn_pool):
+    pool, scenes = drawn_pool(instance_share=1.0)
+    both = 0
+    for number in range(40):
+        sample = pool[number]
+        pictures = sample["pictures"].tolist()
+        assert sample["kind"] == 1 and abs(pictures[0] - pictures[1]) == 1
+        meant = []
+        for place, paint in zip(pictures, sample["painting"].bool().any(dim=0).numpy().reshape(2, 48, 48), strict=True):
+            keys = np.unique(pool.keys[place][paint])
+            assert len(keys) == 1 and keys[0] in pool.labels
+            both += (pool.keys[place] == keys[0]).sum() > paint.sum()
+            scene = scenes[place]
+            masks = np.stack([resize_labels(mask.astype(np.int32), (48, 48)) > 0 for mask in scene.masks])
+            best = np.argmax([(mask & paint).sum() / (mask | paint).sum() for mask in masks])
+            meant.append(scene.sprites[best])
+        assert meant[0] == meant[1], "the same drawing in both"
+    assert both > 40, "the other one is there too, and stays black"
+
+
+def test_a_world_too_small_for_several_is_refused(real_names_pack, monkeypatch):
+    monkeypatch.setenv("OVDET_STICKERS", str(real_names_pack))
+    monkeypatch.setattr(PooledCanvases, "_draw_sharing", lambda *args: None)
+    with pytest.raises(InputError, match="larger scenes"):
+        pooled_canvases(WORLD, size=48, patch=16, of_name=4, several_share=0.5)
