@@ -27,6 +27,7 @@ from ovdet.seggpt.examples import Example
 from ovdet.seggpt.follow import MEMORY, ClipFollower, follow
 from ovdet.seggpt.postprocess import MaskRules
 from ovdet.seggpt.predict import Ensemble, Mode, Precision, Prompt, SegGPTSegmenter, SoftMaps
+from ovdet.seggpt.prompts import TunedPrompt
 from ovdet.seggpt.shipped import SHIPPED, load_shipped
 
 DEFAULT_SEGMENTER = "stickers"
@@ -147,6 +148,19 @@ class Segmenter:
         made = [self._taken(each, place) for place, each in enumerate(examples)]
         prompt = self.desk.learn(made, mode=mode, ensemble=ensemble, together=together)
         return replace(prompt, rows=self._rows(made, prompt.names)) if candidates else prompt
+
+    def learn_tuned(self, prompt: str | Path | TunedPrompt, *, mode: Mode | None = None) -> Prompt:
+        """Take a prompt that in-context tuning made for this model, in the place of examples.
+
+        Args:
+            prompt: file of tools/convert/seggpt.py, or what `TunedPrompt.load` gave.
+            mode: see `learn`; None is what it was tuned for.
+
+        Raises:
+            InputError: it cannot be read, or was tuned for another model.
+        """
+        tuned = prompt if isinstance(prompt, TunedPrompt) else TunedPrompt.load(prompt)
+        return self.desk.learn_tuned(tuned, mode)
 
     def _rows(self, examples: Sequence[Example], names: Sequence[str]) -> Tensor:
         """(K, D): for each class the mean of what the detector takes for its things in all examples, as long as one."""

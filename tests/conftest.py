@@ -169,8 +169,6 @@ class BlobGrounder:
         same = (read.states == torch.tensor(list(COLORS.values()))).all(2)  # (K, C)
         return torch.nn.functional.normalize(same + 1e-6, dim=1)
 
-    """Stands for a SegGPT: paints each pixel as the most similar pixel of an example; the mean over examples."""
-
 
 class ColourMatcher(nn.Module):
     """Stands for a SegGPT: paints each pixel as the most similar pixel of an example; the mean over examples."""
@@ -184,6 +182,7 @@ class ColourMatcher(nn.Module):
         )
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.mask_token, self.picture_token, self.painting_token = torch.zeros(3, 8)
         self.asked: list[tuple[str, int]] = []
 
     def encode_examples(self, pictures, paintings, kind) -> ExampleTokens:
@@ -284,6 +283,30 @@ def blob_grounder() -> BlobGrounder:
 def colour_desk() -> SegGPTSegmenter:
     """The desk of the examples' room, of which the network goes by colours alone."""
     return SegGPTSegmenter(ColourMatcher(), name="colours")
+
+
+@pytest.fixture
+def make_prompt(tmp_path: Path, colour_desk: SegGPTSegmenter) -> Callable[..., Path]:
+    """Write a prompt tuned for `colour_desk`, of a picture and the numbers of its pixels' names."""
+    from ovdet.seggpt.colours import class_colours, paint_labels
+    from ovdet.seggpt.model import Kind
+    from ovdet.seggpt.prompts import TunedPrompt, fingerprint
+    from ovdet.seggpt.views import resize_picture
+
+    def make(image: np.ndarray, labels: np.ndarray, names: Sequence[str], kind: Kind = Kind.SEMANTIC) -> Path:
+        colours = class_colours(len(names))
+        model = colour_desk.model
+        halves = (
+            model.normalise(
+                torch.from_numpy(resize_picture(each, model.config.picture_hw).copy()).permute(2, 0, 1)[None]
+            )[0]
+            for each in (image, paint_labels(labels, colours))
+        )
+        path = tmp_path / "prompt.safetensors"
+        TunedPrompt(*halves, tuple(names), colours, kind, fingerprint(model)).save(path)
+        return path
+
+    return make
 
 
 @pytest.fixture

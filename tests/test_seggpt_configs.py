@@ -30,7 +30,7 @@ SMALL = dict(
 
 def test_there_are_configs():
     small = {"stickers_small", *(f"stickers_small_stage{stage}" for stage in (2, 3, 4))}
-    assert {path.stem for path in PATHS} == {*small, "tune_ade20k", "vit_large"}
+    assert {path.stem for path in PATHS} == {*small, "stickers_contexts", "tune_ade20k", "tune_stickers", "vit_large"}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -199,6 +199,7 @@ def test_a_prompt_is_tuned_on_label_pictures(tmp_path):
     save_model(seggpt(**SMALL), tmp_path / "model.pth")
     config = load_config(CONFIGS / "tune_ade20k.py")
     config.model.task.model = str(tmp_path / "model.pth")
+    config.model.task.names.root = str(tmp_path)
     config.train_dataloader.dataset.source.root = str(tmp_path)
     config.train_dataloader.dataset.view = dict(size=32, scale=(0.9, 1.0))
     dataset = DATASETS.build(config.train_dataloader.dataset)
@@ -212,3 +213,4 @@ def test_a_prompt_is_tuned_on_label_pictures(tmp_path):
     losses["loss_painting"].backward()
     moved = {name for name, value in model.named_parameters() if value.grad is not None and value.grad.abs().sum() > 0}
     assert moved == {"task.picture", "task.painting"}
+    assert model.task.names[149] == "class 150" and tuple(model.task.colours[149]) == (87, 255, 45)

@@ -3,13 +3,15 @@ Paper: 39.6 mIoU, 50.7 mAcc (arXiv:2304.03284, table 5). Here: not trained yet.
 
 The model is frozen; a picture and a painting learn to be the prompt, from random numbers. What is learned besides the
 picture, how it starts and the schedule are not published: those are ours. Classes have Painter's colours.
+For `scenes.py --prompt` and `ovdet segment --prompt`:
+python tools/convert/seggpt.py iter_20000.pth ade20k_prompt.safetensors --trained-by configs/seggpt/tune_ade20k.py
 """
 
 from mmengine.config import read_base
 from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
 from torch.optim import AdamW
 
-from ovdet.data.label_maps import ade20k
+from ovdet.data.label_maps import ade20k, ade_names
 from ovdet.data.painted import painted_pictures
 from ovdet.engine.contrastive import TowerTraining
 from ovdet.engine.loops import ResumableIterLoop
@@ -20,14 +22,22 @@ with read_base():
     from .._base_.in_context import *
 
 steps, warm_up = 20000, 500
+root = "data/ADEChallengeData2016"
 
-model = dict(type=TowerTraining, task=dict(type=prompt_tuning, model="data/seggpt_vit_large.pth", kind=0))
+task = dict(
+    type=prompt_tuning,
+    model="data/seggpt_vit_large.pth",
+    names=dict(type=ade_names, root=root),
+    palette=class_colours,
+    kind=0,
+)
+model = dict(type=TowerTraining, task=task)
 train_dataloader.update(
     batch_size=8,
     num_workers=4,
     dataset=dict(
         type=painted_pictures,
-        source=dict(type=ade20k, root="data/ADEChallengeData2016"),
+        source=dict(type=ade20k, root=root),
         palette=class_colours,
         classes=150,
     ),

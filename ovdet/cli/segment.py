@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ovdet.cli.following import ByWords, Wanted
     from ovdet.examples import Mask
     from ovdet.seggpt.examples import Example
+    from ovdet.seggpt.predict import Prompt
     from ovdet.segmenter import Segmenter
 
 MOST_NUMBERS = 254
@@ -28,7 +29,8 @@ MOST_NUMBERS = 254
 
 _EXAMPLE = """ovdet segment photo.jpg --example pear=example.jpg example_mask.png
        ovdet segment SOURCE... --example [NAME=]PICTURE MASK [--example ...] [options]
-       ovdet segment clip.mp4 --first-mask [NAME=]MASK [options]"""
+       ovdet segment clip.mp4 --first-mask [NAME=]MASK [options]
+       ovdet segment SOURCE... --prompt FILE [options]"""
 _EPILOG = f"""\
 MASK: a picture file (black and white, a palette as of VOC and DAVIS, or colours), FILE.json:ID (an annotation of a
 COCO file), or a box x,y,w,h in pixels, which a detector turns into a mask. NAME: of the class; NAME,NAME,... of palette
@@ -43,6 +45,7 @@ more examples:
   ovdet segment demo/stickers/*.png --candidates detect \
       --example fox=demo/stickers/examples/fox.jpg demo/stickers/examples/fox_mask.png
   ovdet segment clip.mp4 --first-mask cat,dog=00000.png --memory 8 --resume
+  ovdet segment street/*.jpg --model seggpt.pth --prompt ade20k_prompt.safetensors --json
 """
 
 
@@ -66,12 +69,13 @@ def make_parser() -> Parser:
         help="find the example by a name or a sentence: in the first picture, and in each video where it first appears",
     )
     add("--first-mask", metavar="[NAME=]MASK", help="what to follow through a video: a mask of its first frame")
+    add("--prompt", type=Path, metavar="FILE", help="a prompt tuned for the model, instead of examples")
     modes = ("semantic", "instance", "similar")
     add(
         "--mode",
         choices=modes,
         help="all of a class, one mask (default); the very things of the example (default with --first-mask); or all "
-        "things of the class, a mask each",
+        "things of the class, a mask each (default with --prompt: what it was tuned for)",
     )
     add("--ensemble", choices=("feature", "spatial"), default="feature", help="how several examples are joined")
     add(
@@ -155,9 +159,13 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
             "--together: what is followed through a video is painted one by one; leave it out, or look at each frame "
             "by itself (--example and --memory 0)"
         )
-    wanted, for_pictures = gather(segmenter, given, plan, options)
-    prompt = None
-    if for_pictures:
+    if options.prompt:
+        prompt: Prompt | None = segmenter.learn_tuned(options.prompt, mode=options.mode)
+        wanted = _of_prompt(prompt, options)
+    else:
+        wanted, for_pictures = gather(segmenter, given, plan, options)
+        prompt = None
+    if not options.prompt and for_pictures:
         prompt = segmenter.learn(
             for_pictures,
             mode=options.mode,
@@ -171,8 +179,14 @@ def _run(options: argparse.Namespace, segmenter: Segmenter | None, stdout: TextI
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what makes no sense, before anything is read or written; and fill in what depends on other options."""
-    if not (options.example or options.example_by or options.first_mask):
-        raise InputError("there is no example; give --example, --example-by or --first-mask")
+    shown = [flag for flag in ("example", "example_by", "first_mask") if getattr(options, flag)]
+    if not (shown or options.prompt):
+        raise InputError("there is no example; give --example, --example-by or --first-mask, or a tuned --prompt")
+    if options.prompt:
+        aside = [*shown, *(flag for flag in ("candidates", "together", "resume") if getattr(options, flag))]
+        if aside:
+            raise InputError(f"--prompt stands alone: leave out --{aside[0].replace('_', '-')}")
+        options.memory = 0
     for kind, words in options.example_by:
         if kind not in ("detect", "ground"):
             raise InputError(f"--example-by {kind}: choose detect (a name) or ground (a sentence)")
@@ -180,7 +194,7 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--example-by {kind}: there are no words")
         if [other for _, other in options.example_by].count(words) > 1:
             raise InputError(f"--example-by: {words!r} is given twice")
-    if options.mode is None:
+    if options.mode is None and not options.prompt:
         options.mode = "instance" if options.first_mask else "semantic"
     if options.max_dets < 1:
         raise InputError(f"max_dets must be at least 1, got {options.max_dets}")
@@ -219,11 +233,24 @@ def gather(
     for_pictures = [*examples, *_in_first_picture(words, plan)]
     firsts = _first_frames(segmenter, plan, options) if options.first_mask else {}
     names = tuple(dict.fromkeys([name for one in (*for_pictures, *firsts.values()) for name in one.names] + [*words]))
-    if len(names) > MOST_NUMBERS and not options.no_mask_files:
-        raise InputError(f"a mask file numbers {MOST_NUMBERS} classes at most, there are {len(names)}; --no-mask-files")
+    _check_count(names, options)
     has_video = any(source.kind != "picture" for source in plan.sources)
     stamp = _stamp(segmenter, [*examples, *firsts.values()], options) if has_video else {}
     return Wanted(names, tuple(examples), firsts, words, stamp), for_pictures
+
+
+def _of_prompt(prompt: Prompt, options: argparse.Namespace) -> Wanted:
+    """What a tuned prompt asks for, of every picture and every frame by itself."""
+    from ovdet.cli.following import Wanted
+
+    options.mode = prompt.mode
+    _check_count(prompt.names, options)
+    return Wanted(prompt.names, (), {}, {}, {})
+
+
+def _check_count(names: Sequence[str], options: argparse.Namespace) -> None:
+    if len(names) > MOST_NUMBERS and not options.no_mask_files:
+        raise InputError(f"a mask file numbers {MOST_NUMBERS} classes at most, there are {len(names)}; --no-mask-files")
 
 
 def _finders(segmenter: Segmenter, options: argparse.Namespace) -> dict[str, ByWords]:

@@ -130,7 +130,7 @@ def ade20k(root: str | Path, part: str = "training", class_names: Sequence[str] 
         class_names: 150 names; None reads the file.
     """
     root = Path(root)
-    class_names = _ade_names(root / "objectInfo150.txt") if class_names is None else class_names
+    class_names = ade_names(root) if class_names is None else class_names
     keys = {label: label - 1 for label in range(1, len(class_names) + 1)}
     return LabelMaps(root / "images" / part, root / "annotations" / part, None, keys, (0,), class_names)
 
@@ -233,8 +233,13 @@ def names_digest(names: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def _ade_names(path: Path) -> tuple[str, ...]:
-    """The first synonym of each class, out of the challenge's table."""
+def ade_names(root: str | Path) -> tuple[str, ...]:
+    """The 150 class names of ADE20K: first synonym of each, out of the challenge's table, ROOT/objectInfo150.txt.
+
+    Raises:
+        InputError: it cannot be read, or is another table.
+    """
+    path = Path(root) / "objectInfo150.txt"
     rows = [line.split("\t") for line in read_names(path)]
     names = tuple(row[-1].split(",")[0].strip() for row in rows if row[0].strip().isdigit())
     if not names:

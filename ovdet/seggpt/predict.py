@@ -21,6 +21,7 @@ from ovdet.seggpt.colours import class_colours, paint_labels, soft_masks
 from ovdet.seggpt.examples import Example, check_picture
 from ovdet.seggpt.model import ExampleTokens, Kind, SegGPTModel
 from ovdet.seggpt.postprocess import MaskRules, things, tidy
+from ovdet.seggpt.prompts import TunedPrompt
 from ovdet.seggpt.views import Windows, enlarge, find_windows, resize_picture, tile
 from ovdet.seggpt.weights import THRESHOLD, load_model, save_model
 
@@ -195,12 +196,26 @@ class SegGPTSegmenter:
             passes.append(Pass(tokens, tuple(names.index(name) for name in group), class_colours(len(group))))
         return Prompt(names, mode, tuple(passes))
 
-    def learn_tuned(self, picture: Tensor, painting: Tensor, name: str = "thing", mode: Mode = "semantic") -> Prompt:
-        """Take a prompt that in-context tuning made: normalised (3, H, W) picture and painting, the class white."""
+    def learn_tuned(self, tuned: TunedPrompt, mode: Mode | None = None) -> Prompt:
+        """Take a prompt that in-context tuning made: one pass for all its classes.
+
+        Args:
+            tuned: for this model.
+            mode: see `learn`; None is what it was tuned for, "semantic" or "instance".
+
+        Raises:
+            InputError: it was tuned for another model.
+        """
+        tuned.check(self.model)
+        mode = mode or ("instance" if tuned.kind == Kind.INSTANCE else "semantic")
         device = self.model.mean.device
+        halves = tuned.picture[None].to(device), tuned.painting[None].to(device)
+        if self.mirror:
+            picture, painting = halves
+            halves = torch.cat([picture, picture.flip(3)]), torch.cat([painting, painting.flip(3)])
         with self._autocast():
-            tokens = self.model.encode_examples(picture[None].to(device), painting[None].to(device), _kind_of(mode))
-        return Prompt((name,), mode, (Pass(tokens, (0,), class_colours(1)),))
+            tokens = self.model.encode_examples(*halves, tuned.kind)
+        return Prompt(tuned.names, mode, (Pass(tokens, tuple(range(len(tuned.names))), tuned.colours),))
 
     def soft_masks(self, images: Sequence[np.ndarray], prompt: Prompt) -> list[np.ndarray]:
         """How sure the network is of each class at each pixel.

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
-from ovdet.files import replacing
+from ovdet.seggpt.colours import class_colours
 from ovdet.seggpt.losses import BETA, painting_loss
-from ovdet.seggpt.model import SegGPTModel
+from ovdet.seggpt.model import Kind, SegGPTModel
+from ovdet.seggpt.prompts import TunedPrompt, facts_tensor, fingerprint
 from ovdet.seggpt.stem import Levels, TrunkStem
 from ovdet.seggpt.weights import THRESHOLD, load_model, save_compact, save_model, start_from_mae
 from ovdet.vlm.trunks import trunk_weights
 
-PROMPT_FORMAT = "ovdet-prompt-1"
 NAME_SHARPNESS = 20.0
 """Of the cosines of looks and names."""
 
@@ -175,8 +174,13 @@ class PromptTuning(nn.Module):
         picture: (3, S, S) uint8 to start from, with `painting`; None starts both from N(0, 0.02) in normalised
             colours.
         painting: (3, S, S) uint8.
+        names: of the K classes that the painting tells apart.
+        colours: (K, 3) uint8 of the classes in what is to be painted; None: those of `class_colours`.
         kind: 0 for categories, 1 for instances.
         seed: of the random start.
+
+    Raises:
+        InputError: half a start, one of another size than the model takes, or names that do not fit the colours.
     """
 
     def __init__(
@@ -184,6 +188,8 @@ class PromptTuning(nn.Module):
         model: SegGPTModel,
         picture: Tensor | None = None,
         painting: Tensor | None = None,
+        names: Sequence[str] = ("thing",),
+        colours: np.ndarray | None = None,
         kind: int = 0,
         seed: int = 0,
     ) -> None:
@@ -200,7 +206,9 @@ class PromptTuning(nn.Module):
             if start is not None:
                 value = model.normalise(start[None].to(model.std.device))[0]
             self.register_parameter(name, nn.Parameter(value.clone()))
-        self.kind = kind
+        self.kind, self.names = Kind(kind), tuple(names)
+        self.colours = class_colours(len(names)) if colours is None else colours
+        self.prompt  # noqa: B018  (refuses names and colours that do not fit before anything is learned)
 
     picture: Tensor
     painting: Tensor
@@ -237,38 +245,18 @@ class PromptTuning(nn.Module):
         everything = torch.ones(1, 1, 1, dtype=torch.bool, device=image.device)
         return {"loss_painting": painting_loss(painted, wanted, everything, valid)}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the prompt alone, as safetensors: it is of use with the model that it was tuned for.
+    @property
+    def prompt(self) -> TunedPrompt:
+        """What was learned, as `SegGPTSegmenter.learn_tuned` takes it."""
+        halves = (half.detach().float().cpu() for half in (self.picture, self.painting))
+        return TunedPrompt(*halves, self.names, self.colours, self.kind, fingerprint(self.model))
 
-        Raises:
-            InputError: the file cannot be written.
-        """
-        tensors = {"picture": self.picture.detach().contiguous(), "painting": self.painting.detach().contiguous()}
-        with replacing(Path(path)) as temporary:
-            save_file(tensors, temporary, {"format": PROMPT_FORMAT, "kind": str(self.kind)})
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint of this training says of the prompt, so that it can be taken out without its data."""
+        return facts_tensor(self.prompt)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], model: SegGPTModel) -> PromptTuning:
-        """Read a prompt of `save`.
-
-        Raises:
-            InputError: there is no such file, it is no prompt, or it is of another size than the model.
-        """
-        try:
-            with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
-                if said.get("format") != PROMPT_FORMAT:
-                    raise InputError(f"{path} is no tuned prompt (format {said.get('format')!r})")
-                values = {name: file.get_tensor(name) for name in ("picture", "painting")}
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot read the prompt {path}: {error}") from error
-        prompt = cls(model, kind=int(said["kind"]))
-        for name, value in values.items():
-            if value.shape != getattr(prompt, name).shape:
-                wanted = tuple(getattr(prompt, name).shape)
-                raise InputError(f"{path}: {name} is {tuple(value.shape)}, but the model takes {wanted}")
-            getattr(prompt, name).data.copy_(value)
-        return prompt
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing to restore: names and colours are the config's."""
 
 
 def seggpt_training(
@@ -351,9 +339,36 @@ def _trunk_learns(stem: TrunkStem) -> bool:
     return any(value.requires_grad for value in stem.trunk.parameters())
 
 
-def prompt_tuning(model: str, kind: int = 0, seed: int = 0) -> PromptTuning:
-    """In-context tuning of a checkpoint as a config says it, from a random start."""
-    return PromptTuning(load_model(model)[0], kind=kind, seed=seed)
+def prompt_tuning(
+    model: str,
+    names: Sequence[str] | Mapping[str, Any] = ("thing",),
+    palette: Callable[[int], np.ndarray] | str = class_colours,
+    start: Mapping[str, Any] | None = None,
+    kind: int = 0,
+    seed: int = 0,
+) -> PromptTuning:
+    """In-context tuning of a checkpoint as a config says it.
+
+    Args:
+        model: file of the frozen model.
+        names: of the classes, or `dict(type=..., **arguments)` of what gives them.
+        palette: gives (K, 3) uint8 colours of K classes, as in the data.
+        start: `dict(type=..., **arguments)` of data whose first sample is the start; None: random numbers.
+        kind: 0 for categories, 1 for instances.
+        seed: of the random start.
+    """
+    if isinstance(names, Mapping):
+        names = _built(names)
+    colours = (pkgutil.resolve_name(palette) if isinstance(palette, str) else palette)(len(names))
+    first = {} if start is None else _built(start)[0]
+    halves = first.get("image"), first.get("painting")
+    return PromptTuning(load_model(model)[0], *halves, names, colours, kind, seed)
+
+
+def _built(settings: Mapping[str, Any]) -> Any:
+    arguments = dict(settings)
+    builder = arguments.pop("type")
+    return (pkgutil.resolve_name(builder) if isinstance(builder, str) else builder)(**arguments)
 
 
 def export_trained(

@@ -165,6 +165,27 @@ def test_together_is_not_for_what_is_followed(run_ovdet, scene, clip):
     assert run_ovdet("segment", clip, *options, "--memory", 0).code == 0
 
 
+def test_a_tuned_prompt_stands_for_examples(run_ovdet, target, clip, make_prompt, paint, colour_desk):
+    labels = mask_of(LEFT, RIGHT).astype(np.int32)
+    make_prompt(paint(SIZE_HW, ("red", LEFT), ("blue", RIGHT)), labels, ["cherry", "plum"])
+    outcome = run_ovdet("segment", target, clip, "--prompt", "prompt.safetensors", "--json", "--no-save")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.records) == 11 and outcome.records[10]["size_hw"] == [64, 96]
+    image = read_picture(target)
+    for name, colour in (("cherry", (220, 30, 30)), ("plum", (40, 60, 220))):
+        wanted, found = (image == colour).all(axis=2), found_in(outcome.records[0])[name]
+        assert (found & wanted).sum() / (found | wanted).sum() > 0.85
+    for option in ("--together", "--resume", ("--candidates", "detect"), ("--example", "target.png", "1,1,5,5")):
+        option = (option,) if isinstance(option, str) else option
+        outcome = run_ovdet("segment", target, "--prompt", "prompt.safetensors", *option)
+        assert outcome.code == 2 and f"--prompt stands alone: leave out {option[0]}" in outcome.err
+    outcome = run_ovdet("segment", target, "--prompt", "target.png")
+    assert outcome.code == 2 and "cannot read the prompt target.png" in outcome.err
+    colour_desk.model.mask_token += 1
+    outcome = run_ovdet("segment", target, "--prompt", "prompt.safetensors")
+    assert outcome.code == 2 and "tuned for other weights" in outcome.err
+
+
 def test_soft_masks_and_threshold(run_ovdet, scene, target):
     outcome = run_ovdet(
         "segment", target, "--example", "a/cherry=example.png", "binary.png", "--soft", "--threshold", 0.9, "--json"
@@ -308,7 +329,7 @@ def test_a_clip_on_which_the_model_fails_can_be_gone_on_with(run_ovdet, clip, ta
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "there is no example; give --example, --example-by or --first-mask"),
+        ((), "there is no example; give --example, --example-by or --first-mask, or a tuned --prompt"),
         (("--example", "gone.png", "binary.png"), "there is no picture gone.png"),
         (
             ("--example", "example.png", "gone.png"),

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovdet.seggpt.layouts import config_to_transformers, to_published
+from ovdet.seggpt.prompts import TunedPrompt
+from ovdet.seggpt.training import PromptTuning
 from ovdet.seggpt.weights import load_model, save_model
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert" / "seggpt.py"
@@ -111,6 +113,13 @@ def test_a_training_s_checkpoint_becomes_a_model(main, tiny_model, tmp_path, cap
     model, facts = load_model(tmp_path / "own.pth")
     assert facts.threshold == 0.4
     assert all(torch.equal(value, tiny_model.state_dict()[name]) for name, value in model.state_dict().items())
+    tuning = PromptTuning(tiny_model, names=("a", "b"))
+    torch.save(
+        {"state_dict": {f"task.{key}": value for key, value in tuning.state_dict().items()}}, tmp_path / "tuned.pth"
+    )
+    assert main([str(tmp_path / "tuned.pth"), str(tmp_path / "prompt.safetensors"), "--trained-by", str(config)]) == 0
+    assert "a prompt of 2 classes, a, b" in capsys.readouterr().out
+    assert TunedPrompt.load(tmp_path / "prompt.safetensors").names == ("a", "b")
     config.write_text("model = dict(type='torch.nn.Identity')\n")
     assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), "--trained-by", str(config)]) == 2
     assert "trains no SegGPT" in capsys.readouterr().err

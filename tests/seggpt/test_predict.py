@@ -6,9 +6,12 @@ import torch
 
 from ovdet.errors import InputError
 from ovdet.seggpt import predict as predict_module
+from ovdet.seggpt.colours import class_colours, paint_labels
 from ovdet.seggpt.examples import Example
+from ovdet.seggpt.model import Kind
 from ovdet.seggpt.postprocess import MaskRules
 from ovdet.seggpt.predict import SegGPTSegmenter
+from ovdet.seggpt.prompts import TunedPrompt, fingerprint
 
 GRAY, RED, BLUE, GREEN = (90, 90, 90), (250, 0, 0), (0, 0, 250), (0, 250, 0)
 SIDE = 32
@@ -161,19 +164,22 @@ def test_pictures_of_a_batch_leave_each_other_alone(tiny_model, together):
     assert not np.allclose(alone[0][0].mean(), alone[1][0].mean(), atol=1e-4)
 
 
-def test_a_tuned_prompt_is_an_example(tiny_model):
-    desk = SegGPTSegmenter(tiny_model)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_tuned_prompt_is_an_example(tiny_model, mirror):
+    desk = SegGPTSegmenter(tiny_model, mirror=mirror)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    mask = np.zeros((32, 32), bool)
-    mask[:9, :20] = True
-    white = mask[..., None] * np.full(3, 255, np.uint8)
+    labels = np.zeros((32, 32), np.int32)
+    labels[:9, :20], labels[20:, 12:] = 1, 2
+    colours = class_colours(2)
     picture, painting = (
-        tiny_model.normalise(torch.from_numpy(each).permute(2, 0, 1)[None])[0] for each in (image, white)
+        tiny_model.normalise(torch.from_numpy(each).permute(2, 0, 1)[None])[0]
+        for each in (image, paint_labels(labels, colours))
     )
-    tuned = desk.soft_masks([image], desk.learn_tuned(picture, painting))[0]
-    np.testing.assert_allclose(
-        tuned, desk.soft_masks([image], desk.learn([Example.from_mask(image, mask)]))[0], atol=1e-6
-    )
+    tuned = TunedPrompt(picture, painting, ("a", "b"), colours, Kind.SEMANTIC, fingerprint(tiny_model))
+    prompt = desk.learn_tuned(tuned)
+    wanted = desk.learn([Example.from_palette(image, labels, ["a", "b"])], together=True)
+    assert (prompt.names, prompt.mode) == (wanted.names, wanted.mode)
+    np.testing.assert_allclose(desk.soft_masks([image], prompt)[0], desk.soft_masks([image], wanted)[0], atol=1e-6)
 
 
 def test_bfloat16_is_near(tiny_model):

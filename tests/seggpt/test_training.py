@@ -6,7 +6,9 @@ from sklearn.metrics import jaccard_score
 from ovdet.errors import InputError
 from ovdet.layers.trunk import CompactTrunk
 from ovdet.seggpt.build import seggpt
+from ovdet.seggpt.colours import class_colours
 from ovdet.seggpt.losses import painting_loss
+from ovdet.seggpt.prompts import prompt_of_training
 from ovdet.seggpt.training import (
     PromptTuning,
     SegGPTTraining,
@@ -128,24 +130,22 @@ def test_a_prompt_of_an_example_is_that_example(model):
     assert whole["loss_painting"].item() == pytest.approx(half["loss_painting"].item())
 
 
-def test_a_prompt_is_stored_alone(model, tmp_path):
-    tuning = PromptTuning(model, kind=1, seed=3)
-    path = tmp_path / "deep" / "prompt.safetensors"
-    tuning.save(path)
-    assert path.stat().st_size < 10_000
-    again = PromptTuning.load(path, model)
-    assert again.kind == 1 and torch.equal(again.picture, tuning.picture)
-    assert torch.equal(again.painting, tuning.painting)
-    other = seggpt(**{**SIZES, "canvas_hw": (64, 32)})
-    with pytest.raises(InputError, match=r"picture is \(3, 16, 16\), but the model takes \(3, 32, 32\)"):
-        PromptTuning.load(path, other)
-    path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot read the prompt"):
-        PromptTuning.load(path, model)
+def test_tuning_refuses_half_a_start_and_other_sizes(model):
     with pytest.raises(InputError, match="only one was given"):
         PromptTuning(model, torch.zeros(3, 16, 16, dtype=torch.uint8))
     with pytest.raises(InputError, match="picture must be"):
         PromptTuning(model, *[torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2)
+    with pytest.raises(InputError, match="a colour for each name"):
+        PromptTuning(model, names=("a", "b"), colours=np.asarray([[0, 0, 0], [255, 255, 255]]))
+
+
+def test_what_was_tuned_is_in_the_checkpoint_with_its_names(model):
+    tuning = PromptTuning(model, names=("a", "b"), kind=1, seed=3)
+    found = prompt_of_training({f"task.{key}": value for key, value in tuning.state_dict().items()})
+    assert found.names == ("a", "b") and found.kind == 1 and np.array_equal(found.colours, class_colours(2))
+    assert torch.equal(found.picture, tuning.picture) and torch.equal(found.painting, tuning.painting)
+    found.check(model)
+    assert prompt_of_training(SegGPTTraining(model).state_dict()) is None
 
 
 def test_training_starts_from_a_checkpoint_or_an_auto_encoder(model, tmp_path):
@@ -168,6 +168,12 @@ def test_training_starts_from_a_checkpoint_or_an_auto_encoder(model, tmp_path):
     assert (started.blocks[2].fc1.weight == 1).all() and not (started.decoder.expand.weight == 1).any()
     tuned = prompt_tuning(str(tmp_path / "model.pth"), kind=1)
     assert tuned.kind == 1 and torch.equal(tuned.model.norm.weight, model.norm.weight)
+    start = dict(
+        type=lambda: [{"image": torch.full((3, 16, 16), 9, dtype=torch.uint8), "painting": torch.ones(3, 16, 16)}]
+    )
+    tuned = prompt_tuning(str(tmp_path / "model.pth"), names=dict(type=lambda: ["a", "b"]), start=start)
+    assert tuned.names == ("a", "b")
+    assert torch.allclose(model.to_colours(tuned.picture[None]), torch.tensor(9.0), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])

@@ -4,6 +4,7 @@ python tools/convert/seggpt.py seggpt_vit_large.pth seggpt.pth
 python tools/convert/seggpt.py seggpt-vit-large/ seggpt.pth                      (a Hugging Face folder)
 python tools/convert/seggpt.py seggpt.pth out/ --to transformers                 (or --to official OUT.pth)
 python tools/convert/seggpt.py iter_1500.pth own.safetensors --trained-by configs/seggpt/stickers_small.py
+python tools/convert/seggpt.py iter_20000.pth prompt.safetensors --trained-by configs/seggpt/tune_ade20k.py
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ovdet.seggpt.layouts import (
     to_published,
 )
 from ovdet.seggpt.model import SegGPTModel
+from ovdet.seggpt.prompts import prompt_of_training
 from ovdet.seggpt.training import export_trained, seggpt_training
 from ovdet.seggpt.weights import load_model, save_model
 
@@ -113,7 +115,12 @@ def convert(chosen: argparse.Namespace) -> str:
 
 
 def take(chosen: argparse.Namespace) -> str:
-    """Take the model out of a checkpoint of training; returns the summary line."""
+    """Take the model, or the prompt that was tuned, out of a checkpoint of training; returns the summary line."""
+    content = load_checkpoint_file(chosen.source)
+    prompt = prompt_of_training(content.get("state_dict", content))
+    if prompt is not None:
+        prompt.save(chosen.target)
+        return f"{chosen.target}: a prompt of {len(prompt.names)} classes, {', '.join(prompt.names[:8])}"
     config = load_config(str(chosen.trained_by))
     task = dict(config.model.get("task", {}))
     if "size" not in task:

@@ -29,7 +29,11 @@ from ovdet.metrics.segmentation import LabelScores
 from ovdet.seggpt.examples import Example, resize_labels
 from ovdet.seggpt.postprocess import MaskRules, things, tidy
 from ovdet.seggpt.predict import Prompt, SegGPTSegmenter, SoftMaps
+from ovdet.seggpt.prompts import TunedPrompt
 from ovdet.segmenter import load_segmenter, weights_path
+
+SPLITS = {"ade20k": ("training", "validation"), "coco-panoptic": ("train2017", "val2017")}
+"""Where examples come from, and what is judged."""
 
 MOST_THINGS = 100
 """Of one class in one picture."""
@@ -56,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("data", choices=("ade20k", "coco-panoptic"))
     parser.add_argument("--root", type=Path, required=True, help="ADEChallengeData2016, or COCO's folder")
     parser.add_argument("--model", required=True, help="segmenter, as `ovdet segment --model` takes it")
+    parser.add_argument("--prompt", type=Path, metavar="FILE", help="a prompt tuned for the model, instead of examples")
     parser.add_argument("--shots", type=int, default=1, help="examples of a class (default: 1)")
     parser.add_argument("--seed", type=int, default=1000, help="of their draw; the paper has 1000, 2000, 3000, 4000")
     parser.add_argument("--count", type=int, help="pictures, the first ones (default: all; the protocol says how many)")
@@ -76,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     threshold = desk.threshold if args.threshold is None else args.threshold
     rules = MaskRules(threshold=threshold, min_pixels=args.min_pixels)
     shown, judged = open_data(args.data, args.root)
-    asked = learn(desk, shown, args)
+    asked = learn(desk, shown, args) if args.prompt is None else take_prompt(desk, args.prompt, judged.class_names)
     indices = range(len(judged) if args.count is None else min(args.count, len(judged)))
     if isinstance(judged, PanopticSegments):
         numbers, rows = score_panoptic(desk, asked, judged, indices, rules)
@@ -93,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if args.out:
         protocol = {
             "data": args.data,
+            "split": SPLITS[args.data][1],
+            "examples_split": None if args.prompt else SPLITS[args.data][0],
             "pictures": len(indices),
             "pictures_sha256": names_digest([judged.names[index] for index in indices]),
             **asked.facts,
@@ -110,11 +117,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 def open_data(name: str, root: Path) -> tuple[LabelMaps | PanopticSegments, LabelMaps | PanopticSegments]:
     """The pictures that examples come from, and those that are judged."""
     if name == "ade20k":
-        return ade20k(root, "training"), ade20k(root, "validation")
+        shown, judged = (ade20k(root, part) for part in SPLITS[name])
+        return shown, judged
     notes = root / "annotations"
     train, val = (
         PanopticSegments(notes / f"panoptic_{part}.json", notes / f"panoptic_{part}", root / part)
-        for part in ("train2017", "val2017")
+        for part in SPLITS[name]
     )
     if train.class_names != val.class_names:
         raise InputError(f"{notes}: the files of training and validation have other categories than each other")
@@ -147,6 +155,18 @@ def learn(desk: SegGPTSegmenter, source: LabelMaps | PanopticSegments, args: arg
         "classes_without_example": len(source.class_names) - len(prompt.names),
     }
     return Asked(prompt, tuple(map(int, prompt.names)), facts)
+
+
+def take_prompt(desk: SegGPTSegmenter, path: Path, class_names: Sequence[str]) -> Asked:
+    """Read a tuned prompt, whose names must be of the data's classes."""
+    prompt = desk.learn_tuned(TunedPrompt.load(path))
+    unknown = [name for name in prompt.names if name not in class_names]
+    if unknown:
+        raise InputError(
+            f"{path} paints {unknown[0]!r}, which is no class of the data ({', '.join(class_names[:5])} ...)"
+        )
+    facts = {"prompt_sha256": file_digest(path), "classes_without_example": len(class_names) - len(prompt.names)}
+    return Asked(prompt, tuple(class_names.index(name) for name in prompt.names), facts)
 
 
 def score_labels(

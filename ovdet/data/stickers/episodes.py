@@ -210,6 +210,53 @@ class StickerContexts:
         return tuple(found) + (target,) * (count - len(found))
 
 
+class StickerClasses:
+    """Scenes for a few names, drawn when asked for; a `PictureSource`, whose keys are the places of the names.
+
+    Picture i shows name i modulo K, and the others where they turn up.
+
+    Args:
+        world: that draws.
+        names: K of them.
+        length: number of pictures.
+        seed: equal seeds give equal pictures.
+        stream: "train", "validation" or "evaluation".
+
+    Raises:
+        InputError: the world draws no such name, or one comes twice.
+    """
+
+    def __init__(
+        self, world: StickerWorld, names: Sequence[str], length: int, seed: int = 0, stream: str = "train"
+    ) -> None:
+        known = {world.vocabulary.names[label]: label for label in world.labels.tolist()}
+        for place, name in enumerate(names):
+            if name not in known or name in names[:place]:
+                raise InputError(f"names: the world draws nothing called {name!r}, or it comes twice")
+        if not names or length < 1:
+            raise InputError(f"at least one name and one picture are needed, got {len(names)} and {length}")
+        scene_generator(stream, seed, 0)
+        self.world, self.class_names, self.length = world, tuple(names), length
+        self.seed, self.stream = seed, stream
+        self._labels = [known[name] for name in names]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def keys_of(self, index: int) -> tuple[int, ...]:
+        """The name that a picture shows for sure."""
+        return (index % len(self._labels),)
+
+    def __getitem__(self, index: int) -> SegmentedPicture:
+        if not 0 <= index < self.length:
+            raise IndexError(f"picture {index} of {self.length}")
+        cast = CastWorld(self.world, self._labels[index % len(self._labels)])
+        scene = cast.draw(scene_generator(self.stream, self.seed, index))
+        shown = np.isin(scene.labels, self._labels)
+        keys = [self._labels.index(label) for label in scene.labels[shown].tolist()]
+        return cut(scene.image, scene.masks[shown], keys)
+
+
 class StickerEpisodes(Dataset):
     """Episodes for evaluation: one name to find in a scene, shown by examples in other scenes.
 
@@ -327,6 +374,13 @@ def sticker_contexts(
         for one in (same_drawing, same_artist)
     ]
     return StickerContexts(sticker_world(**world), kinds, *ramps, same_picture, base_only=base_only)
+
+
+def sticker_classes(
+    world: Mapping[str, Any], names: Sequence[str], length: int, seed: int = 0, stream: str = "train"
+) -> StickerClasses:
+    """`StickerClasses` as a config says it: the world by its arguments but the stream."""
+    return StickerClasses(sticker_world(**world, stream=stream), names, length, seed, stream)
 
 
 def sticker_canvases(

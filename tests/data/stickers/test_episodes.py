@@ -9,6 +9,7 @@ from ovdet.data.stickers.curation import TRAIN_STYLES
 from ovdet.data.stickers.episodes import (
     CastWorld,
     Ramp,
+    StickerClasses,
     StickerContexts,
     StickerEpisodes,
     sticker_canvases,
@@ -164,6 +165,24 @@ def test_an_episode_is_a_query_and_its_examples(world):
     other = StickerEpisodes(world, 6, 1, seed=2, stream="validation")
     assert not any(np.array_equal(one[i].query, other[i].query) for i in range(3))
     assert np.array_equal(one[3].query, StickerEpisodes(world, 4, 1, seed=2)[3].query)
+
+
+def test_pictures_of_a_few_names_take_turns(world):
+    names = [world.vocabulary.names[label] for label in world.labels[:2].tolist()]
+    pictures = StickerClasses(world, names, length=6, seed=1)
+    for index in range(6):
+        picture = pictures[index]
+        (key,) = pictures.keys_of(index)
+        assert key == index % 2 and picture.mask(key).any() and set(picture.shown().tolist()) <= {0, 1}
+        assert np.array_equal(picture.key_map, pictures[index].key_map)
+    assert not np.array_equal(pictures[0].image, pictures[2].image)
+    with pytest.raises(IndexError, match="picture 6 of 6"):
+        pictures[6]
+    for wrong in (["unicorn"], [names[0], names[0]]):
+        with pytest.raises(InputError, match="draws nothing called"):
+            StickerClasses(world, wrong, length=6)
+    with pytest.raises(InputError, match="at least one name"):
+        StickerClasses(world, names, length=0)
 
 
 def test_beside_each_episode_there_is_a_picture_without_the_thing(world, monkeypatch):

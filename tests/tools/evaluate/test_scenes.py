@@ -59,9 +59,27 @@ def test_label_maps_have_a_known_score(tool, model, ade, tmp_path):
     assert [(row["name"], row["IoU"]) for row in result["per_class"]] == [("wall", 0.5), ("sky", 1.0), ("tree", 0.0)]
     protocol = result["protocol"]
     assert (protocol["data"], protocol["pictures"], protocol["seed"], protocol["shots"]) == ("ade20k", 1, 1000, 1)
+    assert (protocol["split"], protocol["examples_split"]) == ("validation", "training")
     assert protocol["classes_without_example"] == 1 and protocol["examples_too_small"] == 0
     assert protocol["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert protocol["command"].startswith("python tools/evaluate/scenes.py ade20k") and "mIoU" in protocol["metric"]
+
+
+def test_a_tuned_prompt_paints_all_classes_in_one_pass(tool, model, ade, make_prompt, paint, tmp_path):
+    labels = np.zeros((32, 32), np.int32)
+    labels[:, :8], labels[:, 8:24], labels[:, 24:] = 2, 1, 3
+    path = make_prompt(
+        paint((32, 32), ("red", (0, 0, 8, 32)), ("blue", (8, 0, 24, 32))), labels, ["sky", "wall", "tree"]
+    )
+    out = tmp_path / "out.json"
+    arguments = ["ade20k", "--root", str(ade), "--model", model, "--prompt", str(path)]
+    assert tool["main"]([*arguments, "--out", str(out)])["mIoU"] == pytest.approx(100)
+    protocol = json.loads(out.read_text())["protocol"]
+    assert protocol["prompt_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() and "seed" not in protocol
+    assert protocol["split"] == "validation" and protocol["examples_split"] is None
+    make_prompt(paint((32, 32), ("red", (0, 0, 8, 32))), np.eye(32, dtype=np.int32), ["sea"])
+    with pytest.raises(InputError, match="paints 'sea', which is no class of the data"):
+        tool["main"](arguments)
 
 
 @pytest.fixture
