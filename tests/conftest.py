@@ -185,11 +185,14 @@ class ColourMatcher(nn.Module):
         self.mask_token, self.picture_token, self.painting_token = torch.zeros(3, 8)
         self.asked: list[tuple[str, int]] = []
 
-    def encode_examples(self, pictures, paintings, kind) -> ExampleTokens:
+    def see(self, pictures) -> None:
+        return None
+
+    def encode_examples(self, pictures, paintings, kind, seen=None) -> ExampleTokens:
         self.asked.append((kind.name, len(pictures)))
         return ExampleTokens(pictures, paintings, pictures[:1], kind)
 
-    def paint(self, examples, targets) -> torch.Tensor:
+    def paint(self, examples, targets, seen=None) -> torch.Tensor:
         found = []
         for picture, painting in zip(examples.pictures, examples.paintings, strict=True):
             away = torch.cdist(targets.flatten(2).transpose(1, 2), picture.flatten(1).T[None])  # (B, T, P)

@@ -18,7 +18,7 @@ from ovdet.ops.masks import boxes_xyxy_of_masks
 from ovdet.results import Detections
 from ovdet.seggpt.examples import Example, resize_labels
 from ovdet.seggpt.postprocess import MaskRules
-from ovdet.seggpt.predict import Ensemble, Mode, Prompt, SegGPTSegmenter, SoftMaps
+from ovdet.seggpt.predict import Ensemble, Mode, Prompt, SegGPTSegmenter, Sights, SoftMaps
 from ovdet.seggpt.views import resize_picture
 
 MEMORY = 4
@@ -56,6 +56,7 @@ class ClipFollower:
         self._given: list[Example] = []
         self._recent: deque[Example] = deque(maxlen=memory)
         self._prompt: Prompt | None = None
+        self._sights = Sights(segmenter.model)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +90,8 @@ class ClipFollower:
         """
         if self._prompt is None:
             examples = [*self._given, *self._recent]
-            self._prompt = self.segmenter.learn(examples, mode=self.mode, ensemble=self.ensemble)
+            self._sights.keep([example.image for example in examples])
+            self._prompt = self.segmenter.learn(examples, mode=self.mode, ensemble=self.ensemble, sights=self._sights)
         soft_maps = next(self.segmenter.look([image], self._prompt))
         self.seen = self._prompt.names, soft_maps
         found = self.segmenter.decide(soft_maps, self._prompt, self.rules, self.max_dets)

@@ -110,6 +110,10 @@ class SegGPTModel(nn.Module):
         """(N, 3, H, W) RGB, uint8 or floats in 0..255 -> as the network wants pictures and paintings."""
         return (pictures.to(self.std.dtype) / 255 - self.mean) / self.std
 
+    def see(self, pictures: Tensor) -> Levels | None:
+        """What the stem's trunk makes of normalised pictures (N, 3, H, W), each by itself; None without a trunk."""
+        return None if self.stem is None else self.stem.levels(pictures * self.std + self.mean)
+
     def to_colours(self, paintings: Tensor) -> Tensor:
         """Undo `normalise`: (N, 3, H, W) floats, each channel cut to 0..255."""
         return ((paintings.float() * self.std.float() + self.mean.float()) * 255).clamp(0, 255)
@@ -147,7 +151,7 @@ class SegGPTModel(nn.Module):
         first = _first_rows(owner)
         pictures = torch.cat(images.chunk(2, dim=2))  # (2 N, 3, H / 2, W), upper halves first
         if seen is None:
-            seen = self._see(pictures)
+            seen = self.see(pictures)
         halves = []
         for stream in self._streams(pictures, seen, paintings, masked, kinds, grid_hw):
             prompts, queries = stream.flatten(1, 2).chunk(2, dim=1)  # each (N, t, D)
@@ -192,7 +196,9 @@ class SegGPTModel(nn.Module):
         return torch.cat(painted.chunk(2), dim=2)
 
     @torch.no_grad()
-    def encode_examples(self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC) -> ExampleTokens:
+    def encode_examples(
+        self, pictures: Tensor, paintings: Tensor, kind: Kind = Kind.SEMANTIC, seen: Levels | None = None
+    ) -> ExampleTokens:
         """Compute what does not depend on the picture in question, for use with many of them.
 
         The stream of paintings meets that of pictures only after the merging block, and the painting in question
@@ -202,6 +208,7 @@ class SegGPTModel(nn.Module):
             pictures: (P, 3, H, W) normalised, of half a canvas; several are several examples of the same thing.
             paintings: (P, 3, H, W), theirs.
             kind: what their masks mean.
+            seen: what `see` gives of the pictures, where that is known.
         """
         if pictures.shape != paintings.shape or pictures.ndim != 4 or not len(pictures):
             raise InputError(
@@ -214,7 +221,7 @@ class SegGPTModel(nn.Module):
         blanks = (self.mask_token + self.painting_token + below)[None]  # (1, t, D)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device) if len(prompts) > 1 else None
         prompts, blanks = self._run_stream(prompts, blanks, owner, grid_hw)
-        seen = self._see(pictures)
+        seen = self.see(pictures) if seen is None else seen
         embedded = (self._embed_pictures(pictures, seen) + self.picture_token).flatten(1, 2) + above
         looks = None
         if self.matcher is not None and seen is not None:
@@ -222,7 +229,7 @@ class SegGPTModel(nn.Module):
         return ExampleTokens(embedded, prompts, blanks, kind, looks)
 
     @torch.no_grad()
-    def paint(self, examples: ExampleTokens, targets: Tensor) -> Tensor:
+    def paint(self, examples: ExampleTokens, targets: Tensor, seen: Levels | None = None) -> Tensor:
         """Paint pictures by one set of examples: the lower halves that `forward` would give, up to rounding.
 
         Each picture is painted alone with all the examples (feature ensemble); none changes another's result. The
@@ -231,6 +238,7 @@ class SegGPTModel(nn.Module):
         Args:
             examples: of `encode_examples`, for pictures of the same size.
             targets: (B, 3, H, W) normalised.
+            seen: what `see` gives of the targets, where that is known.
 
         Returns:
             (B, 3, H, W) paintings; `to_colours` makes colours of them.
@@ -245,7 +253,7 @@ class SegGPTModel(nn.Module):
         if count > 1:
             owner = torch.arange(batch, device=targets.device).repeat_interleave(count)
         _, below = self._extra(grid_hw, examples.kind)
-        seen = self._see(targets)
+        seen = self.see(targets) if seen is None else seen
         queries = (self._embed_pictures(targets, seen) + self.picture_token).flatten(1, 2) + below  # (B, t, D)
         prompts = examples.pictures.repeat(batch, 1, 1)  # (B P, t, D)
         pictures = self._run_stream(prompts, queries, owner, grid_hw)
@@ -321,10 +329,6 @@ class SegGPTModel(nn.Module):
     def _embed(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, h, w, D)."""
         return self.patch_embed(pictures.to(self.patch_embed.weight.dtype)).permute(0, 2, 3, 1)
-
-    def _see(self, pictures: Tensor) -> Levels | None:
-        """What the stem's trunk makes of pictures (N, 3, H, W), each by itself: it must not see across a seam."""
-        return None if self.stem is None else self.stem.levels(pictures * self.std + self.mean)
 
     def _embed_pictures(self, pictures: Tensor, seen: Levels | None) -> Tensor:
         """(N, 3, H, W) -> (N, h, w, D), pictures without their paintings."""

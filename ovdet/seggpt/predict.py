@@ -22,6 +22,7 @@ from ovdet.seggpt.examples import Example, check_picture
 from ovdet.seggpt.model import ExampleTokens, Kind, SegGPTModel
 from ovdet.seggpt.postprocess import MaskRules, things, tidy
 from ovdet.seggpt.prompts import TunedPrompt
+from ovdet.seggpt.stem import Levels
 from ovdet.seggpt.views import Windows, enlarge, find_windows, resize_picture, tile
 from ovdet.seggpt.weights import THRESHOLD, load_model, save_model
 
@@ -96,6 +97,45 @@ class SoftMaps:
         return winner
 
 
+class Sights:
+    """What a network's trunk makes of pictures that come again: for several classes, or frame after frame.
+
+    A picture is known by its very array, which is kept as long as what was seen in it.
+
+    Args:
+        model: that sees; one without a trunk sees nothing, and nothing is kept.
+    """
+
+    def __init__(self, model: SegGPTModel) -> None:
+        self.model = model
+        self._seen: dict[tuple[int, bool], tuple[np.ndarray, Levels]] = {}
+
+    @torch.no_grad()
+    def of(self, pictures: Sequence[np.ndarray], inputs: Tensor, mirrored: bool = False) -> Levels | None:
+        """What is seen of P pictures; only of new ones it is computed.
+
+        Args:
+            pictures: (h, w, 3) uint8 each.
+            inputs: (P, 3, h, w), the same normalised, and flipped if `mirrored`.
+            mirrored: whether they are.
+        """
+        keys = [(id(picture), mirrored) for picture in pictures]
+        new = [place for place, key in enumerate(keys) if key not in self._seen and key not in keys[:place]]
+        levels = self.model.see(inputs[new]) if new else None
+        if new and levels is None:
+            return None
+        for row, place in enumerate(new):
+            assert levels is not None
+            own = Levels(*(level[row : row + 1] for level in levels))
+            self._seen[keys[place]] = pictures[place], own
+        return Levels(*(torch.cat(rows) for rows in zip(*(self._seen[key][1] for key in keys), strict=True)))
+
+    def keep(self, pictures: Sequence[np.ndarray]) -> None:
+        """Forget all but these."""
+        kept = {id(picture) for picture in pictures}
+        self._seen = {key: value for key, value in self._seen.items() if key[0] in kept}
+
+
 class SegGPTSegmenter:
     """Segments pictures by examples.
 
@@ -163,6 +203,7 @@ class SegGPTSegmenter:
         mode: Mode = "semantic",
         ensemble: Ensemble = "feature",
         together: bool = False,
+        sights: Sights | None = None,
     ) -> Prompt:
         """Compute once what examples give for every picture.
 
@@ -177,6 +218,7 @@ class SegGPTSegmenter:
                 examples into one canvas, at the cost of one, in less detail.
             together: paint all classes in one pass, each in a colour of its own, instead of one pass a class.
                 Faster, and less exact the more classes there are. Every example then joins in for every class.
+            sights: what was seen of the examples' pictures by earlier calls, and what will be; None: only in this one.
 
         Raises:
             InputError: no example, or a class is too small to be seen at the network's size.
@@ -189,10 +231,10 @@ class SegGPTSegmenter:
         names = tuple(dict.fromkeys(name for example in examples for name in example.names))
         examples = [example.resized(self.model.config.picture_hw) for example in examples]
         groups = [names] if together else [(name,) for name in names]
-        kind = _kind_of(mode)
+        sights = sights or Sights(self.model)
         passes = []
         for group in groups:
-            tokens = self._encode(self._pairs(examples, group, ensemble), kind)
+            tokens = self._encode(self._pairs(examples, group, ensemble), _kind_of(mode), sights)
             passes.append(Pass(tokens, tuple(names.index(name) for name in group), class_colours(len(group))))
         return Prompt(names, mode, tuple(passes))
 
@@ -306,9 +348,11 @@ class SegGPTSegmenter:
         if self.mirror:
             targets = torch.cat([targets, targets.flip(3)])
         maps = np.zeros((len(pictures), len(prompt.names), *targets.shape[2:]), np.float32)
+        with torch.no_grad(), self._autocast():
+            seen = self.model.see(targets)
         for run in prompt.passes:
             with self._autocast():
-                painted = self.model.paint(run.tokens, targets)
+                painted = self.model.paint(run.tokens, targets, seen)
             soft = soft_masks(self.model.to_colours(painted), run.colours)  # (B or 2 B, k, h, w)
             if self.mirror:
                 straight, mirrored = soft.chunk(2)
@@ -325,10 +369,7 @@ class SegGPTSegmenter:
             logger.warning("%d examples of %r: every picture takes as many times longer", len(shown), group[0])
         colours = class_colours(len(group))
         pairs = [self._picture_and_painting(example, group, colours) for example in shown]
-        pairs = [tile(pairs)] if ensemble == "spatial" else pairs
-        return (
-            [*pairs, *((picture[:, ::-1], painting[:, ::-1]) for picture, painting in pairs)] if self.mirror else pairs
-        )
+        return [tile(pairs)] if ensemble == "spatial" else pairs
 
     def _picture_and_painting(
         self, example: Example, group: Sequence[str], colours: np.ndarray
@@ -339,10 +380,19 @@ class SegGPTSegmenter:
             ids[index + 1] = group.index(name) + 1 if name in group else 0
         return example.image, paint_labels(ids[example.labels], colours)
 
-    def _encode(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind) -> ExampleTokens:
+    def _encode(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind, sights: Sights) -> ExampleTokens:
+        """Tokens of examples, in the mirror too if that is wanted."""
         pictures, paintings = zip(*pairs, strict=True)
+        shown, painted = self._to_input(pictures), self._to_input(paintings)
         with self._autocast():
-            return self.model.encode_examples(self._to_input(pictures), self._to_input(paintings), kind)
+            seen = sights.of(pictures, shown)
+            if self.mirror:
+                flipped = shown.flip(3)
+                other = sights.of(pictures, flipped, mirrored=True)
+                shown, painted = torch.cat([shown, flipped]), torch.cat([painted, painted.flip(3)])
+                if seen is not None and other is not None:
+                    seen = Levels(*(torch.cat(levels) for levels in zip(seen, other, strict=True)))
+            return self.model.encode_examples(shown, painted, kind, seen)
 
     def _to_input(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """(N, 3, h, w), normalised, where the model is."""

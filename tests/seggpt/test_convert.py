@@ -1,3 +1,4 @@
+import copy
 import json
 import runpy
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_a_training_s_checkpoint_becomes_a_model(main, tiny_model, tmp_path, cap
     model, facts = load_model(tmp_path / "own.pth")
     assert facts.threshold == 0.4
     assert all(torch.equal(value, tiny_model.state_dict()[name]) for name, value in model.state_dict().items())
-    tuning = PromptTuning(tiny_model, names=("a", "b"))
+    tuning = PromptTuning(copy.deepcopy(tiny_model), names=("a", "b"))
     torch.save(
         {"state_dict": {f"task.{key}": value for key, value in tuning.state_dict().items()}}, tmp_path / "tuned.pth"
     )

@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+import torch
 
 from ovdet.errors import InputError
 from ovdet.results import Detections
+from ovdet.seggpt.build import seggpt_small
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.follow import ClipFollower, follow
 from ovdet.seggpt.postprocess import MaskRules
+from ovdet.seggpt.predict import SegGPTSegmenter, Sights
+from ovdet.seggpt.stem import TrunkStem
 
 RED_AT, BLUE_AT = (4, 4, 16, 16), (20, 20, 30, 30)
 
@@ -101,3 +105,46 @@ def test_mistakes_are_told(colour_desk, frame):
     dot[3, 3] = True
     with pytest.raises(InputError, match="too small: nothing of it is left"):
         ClipFollower(colour_desk).give(Example.from_mask(np.zeros((320, 320, 3), np.uint8), dot))
+
+
+@pytest.fixture(scope="module")
+def sighted():
+    """A network whose trunk sees, and in which all parts do something."""
+    torch.manual_seed(0)
+    model = seggpt_small(64)
+    torch.nn.init.normal_(model.matcher.answer[2].weight, std=0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_each_picture_of_a_clip_is_seen_once_as_target_and_once_as_example(sighted, frame, monkeypatch, mirror):
+    """And the answers are those of looking anew."""
+    desk = SegGPTSegmenter(sighted, threshold=0.3, mirror=mirror)
+    clip = [frame((4 + step, 4, 16 + step, 16), (20, 20, 30 - step, 30)) for step in range(5)]
+
+    def run():
+        follower = ClipFollower(desk, memory=2)
+        follower.start(*clip[0])
+        soft = []
+        for image, example in clip[1:]:
+            monkeypatch.setattr(desk, "decide", lambda *args, example=example: found_of(example))
+            follower(image)
+            soft.extend(follower.seen[1])
+        return np.stack(soft)
+
+    seen = []
+    levels = TrunkStem.levels
+    monkeypatch.setattr(TrunkStem, "levels", lambda self, x: seen.append(len(x)) or levels(self, x))
+    kept = run()
+    assert sum(seen) == (1 + mirror) * (4 + 4), "four frames in question, and four that became examples"
+    monkeypatch.setattr(Sights, "of", lambda *args, **more: None)
+    seen.clear()
+    np.testing.assert_allclose(kept, run(), atol=1e-5)
+    assert sum(seen) > (1 + mirror) * 20
+
+
+def found_of(example):
+    """What an example shows, as an answer."""
+    masks = np.stack([example.only(name) for name in example.names])
+    boxes, scores = np.zeros((len(masks), 4), np.float32), np.ones(len(masks))
+    return Detections(boxes, scores, np.arange(len(masks)), example.names, masks.shape[1:], masks)

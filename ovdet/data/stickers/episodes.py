@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ovdet.errors import InputError
 
 _TRIES = 30
 """Scenes drawn until one shows the wanted name; nearly always the first does."""
+_CHOICES = 20
+"""Drawings of a name that are tried for two that differ."""
 _OTHERS = 8
 """Scenes drawn until one shares a colour or a part with the target; then the target itself is taken."""
 
@@ -98,6 +101,22 @@ class CastWorld(StickerWorld):
         if self._label not in labels:
             labels[int(rng.integers(len(labels)))] = self._label
         return labels
+
+
+def two_drawings(rng: np.random.Generator, world: StickerWorld, label: int) -> list[SpriteKey]:
+    """Two drawings of a name that differ, or the one that there is."""
+    return list(dict.fromkeys(world.choose_drawing(rng, label) for _ in range(_CHOICES)))[:2]
+
+
+def cast_of_two(world: StickerWorld, label: int, drawings: Sequence[SpriteKey], other: int) -> CastWorld:
+    """A world whose scenes try to show each of the drawings of a name once, and a thing of another name."""
+    turns = cycle(drawings)
+    return CastWorld(
+        world,
+        label,
+        lambda rng, asked: next(turns) if asked == label else world.choose_drawing(rng, asked),
+        [*(label for _ in drawings), other],
+    )
 
 
 def segmented(scene: Scene, shown: np.ndarray) -> SegmentedPicture:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,18 @@ from torch.utils.data import Dataset
 from ovdet.data.canvas import half_mask
 from ovdet.data.colouring import draw_colours, whole_view
 from ovdet.data.stickers.dataset import scene_generator
-from ovdet.data.stickers.episodes import CastWorld, Ramp, segmented, sticker_world
+from ovdet.data.stickers.episodes import (
+    CastWorld,
+    Ramp,
+    cast_of_two,
+    segmented,
+    sticker_world,
+    two_drawings,
+)
 from ovdet.data.stickers.scenes import Scene, StickerWorld
 from ovdet.data.stickers.sprites import SpriteKey
 from ovdet.errors import InputError
 
-_CHOICES = 20
-"""Drawings of a name that are tried for two that differ."""
 _TWINS, _ABSENT, _SEVERAL, _INSTANCE, _PLAIN = range(5)
 
 
@@ -150,13 +154,11 @@ class PooledCanvases(Dataset):
     def _draw_two(self, world: StickerWorld, place: int, label: int, number: int) -> None:
         """Two scenes that show the same two drawings of a name, where there are two."""
         rng = scene_generator("train", self.seed + 2, place)
-        two = list(dict.fromkeys(world.choose_drawing(rng, label) for _ in range(_CHOICES)))[:2]
-        cast = [label, label, self.labels[int(rng.integers(len(self.labels)))]]
+        two = two_drawings(rng, world, label)
+        other = self.labels[int(rng.integers(len(self.labels)))]
         whose = np.full((2, self.size, self.size), -1, np.int8)
         for turn in range(2):
-            takes = cycle(two)
-            choose = _known(world, {}) if len(two) < 2 else _of_turn(world, label, takes)
-            scene = self._draw(CastWorld(world, label, choose, cast), number + turn)
+            scene = self._draw(cast_of_two(world, label, two, other), number + turn)
             for index, drawing in enumerate(two):
                 own = np.asarray([sprite == drawing for sprite in scene.sprites])
                 whose[turn][whole_view(segmented(scene, own), self.size).key_map >= 0] = index
@@ -237,13 +239,6 @@ class PooledCanvases(Dataset):
 def _known(world: StickerWorld, drawings: Mapping[int, SpriteKey]) -> Callable[[np.random.Generator, int], SpriteKey]:
     """Choose the drawings that are known, and anybody's of other names."""
     return lambda rng, label: drawings[label] if label in drawings else world.choose_drawing(rng, label)
-
-
-def _of_turn(
-    world: StickerWorld, label: int, drawings: Iterator[SpriteKey]
-) -> Callable[[np.random.Generator, int], SpriteKey]:
-    """Choose one drawing of a name after the other, and anybody's of other names."""
-    return lambda rng, other: next(drawings) if other == label else world.choose_drawing(rng, other)
 
 
 def pooled_canvases(
