@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -127,7 +128,8 @@ class Example:
             resize: as for `from_mask`.
 
         Raises:
-            InputError: a colour has no name, or there are too many to be classes.
+            InputError: a colour has no name; or, without names, there are too many to be classes, or some are only
+                found along edges.
         """
         mask = np.asarray(mask)
         if mask.ndim != 3 or mask.shape[2] != 3 or mask.dtype != np.uint8:
@@ -141,6 +143,7 @@ class Example:
                     f"the mask has {len(used)} colours, too many to be classes; save it without loss and without "
                     "smooth edges (PNG), or name its colours"
                 )
+            _check_strays(codes, used)
             known = {code: f"#{code:06x}" for code in used}
         else:
             known = {(red << 16) + (green << 8) + blue: name for (red, green, blue), name in names.items()}
@@ -284,6 +287,22 @@ def _check_sizes(mask: np.ndarray, image: np.ndarray, resize: bool) -> None:
     """
     if mask.shape[:2] != image.shape[:2] and (not resize or mask.size == 0):
         raise InputError(_sizes_differ(mask.shape[:2], image.shape[:2]))
+
+
+def _check_strays(codes: np.ndarray, used: Sequence[int]) -> None:
+    """Refuse colours that are nowhere as large as 3x3 pixels beside others that are, as smooth edges leave them.
+
+    Raises:
+        InputError: there are some.
+    """
+    strays = [code for code in used if not cv2.erode((codes == code).astype(np.uint8), np.ones((3, 3))).any()]
+    if strays and len(strays) < len(used):
+        row, column = (int(place[0]) for place in np.nonzero(codes == strays[0]))
+        raise InputError(
+            f"{len(strays)} of the mask's {len(used)} colours are nowhere as large as 3x3 pixels, the first "
+            f"#{strays[0]:06x} at column {column}, row {row}, as smooth edges leave them; save the mask without smooth "
+            "edges, or name its colours (Example.from_colours)"
+        )
 
 
 def _is_one_class(mask: np.ndarray) -> bool:

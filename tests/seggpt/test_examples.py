@@ -48,6 +48,16 @@ def test_colour_masks():
         Example.from_colours(IMAGE, mask, {(255, 0, 0): "lake"})
 
 
+def test_smooth_edges_of_a_colour_mask_are_no_classes():
+    hard = np.zeros((30, 40, 3), np.uint8)
+    hard[4:20, 4:18], hard[10:28, 18:36] = (255, 0, 0), (0, 128, 128)
+    soft = np.asarray(Image.fromarray(hard).resize((41, 31), Image.Resampling.BILINEAR))
+    image = np.zeros_like(soft)
+    with pytest.raises(InputError, match=r"of the mask's \d+ colours are nowhere as large as 3x3 pixels, the first #"):
+        Example.from_colours(image, soft)
+    assert Example.from_colours(np.zeros_like(hard), hard).names == ("#008080", "#ff0000")
+
+
 def test_a_photograph_is_no_colour_mask():
     photograph = np.random.default_rng(0).integers(1, 255, (40, 60, 3), dtype=np.uint8)
     with pytest.raises(InputError, match="too many to be classes"):
