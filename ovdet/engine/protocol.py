@@ -6,16 +6,27 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovdet.files import write_whole
 from ovdet.version import __version__
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def module_digest(module: nn.Module) -> str:
+    """SHA-256 of a model's weights and their names, for one that is not a file of its own."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_result(path: str | Path, metrics: dict[str, float], report: dict[str, Any], stamp: dict[str, Any]) -> None:

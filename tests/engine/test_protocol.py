@@ -2,8 +2,9 @@ import hashlib
 import json
 
 import pytest
+import torch
 
-from ovdet.engine.protocol import file_digest, write_result
+from ovdet.engine.protocol import file_digest, module_digest, write_result
 from ovdet.errors import InputError
 
 
@@ -20,6 +21,15 @@ def test_a_result_says_how_it_was_measured(tmp_path):
 def test_digest_is_of_the_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert file_digest(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_digest_of_a_model_is_of_its_weights_and_names():
+    torch.manual_seed(0)
+    one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    digests = {module_digest(model) for model in (one, other, torch.nn.Sequential(one))}
+    assert len(digests) == 3
+    other.load_state_dict(one.state_dict())
+    assert module_digest(one) == module_digest(other) in digests
 
 
 def test_an_impossible_place_is_told(tmp_path):

@@ -25,7 +25,7 @@ from ovdet.data.fewshot import CocoClasses, FssPictures, class_episodes, coco_20
 from ovdet.data.label_maps import pascal_voc
 from ovdet.data.stickers.episodes import StickerEpisodes, sticker_world
 from ovdet.engine.launch import command_line, run
-from ovdet.engine.protocol import file_digest, write_result
+from ovdet.engine.protocol import file_digest, module_digest, write_result
 from ovdet.errors import InputError
 from ovdet.metrics.segmentation import EpisodeScores
 from ovdet.seggpt.candidates import SURE_ENOUGH
@@ -226,8 +226,13 @@ def open_answers(args: argparse.Namespace) -> tuple[dict[str, Answer], dict[str,
         answers["model"], facts = open_model(args)
     for name in args.baseline:
         if name == "neighbours":
-            answers[name] = Neighbours(create_vlm(args.neighbours_of, device=args.device), args.neighbours_scale)
-            facts["neighbours"] = {"backbone": args.neighbours_of, "scale": args.neighbours_scale}
+            matcher = Neighbours(create_vlm(args.neighbours_of, device=args.device), args.neighbours_scale)
+            answers[name] = matcher
+            facts["neighbours"] = {
+                "backbone": args.neighbours_of,
+                "weights_sha256": module_digest(matcher.backbone),
+                "scale": args.neighbours_scale,
+            }
         else:
             answers[name] = by_histogram if name == "histogram" else mark_everything
     return answers, facts

@@ -120,7 +120,8 @@ def test_baselines_answer_beside_a_model(tool, voc, tmp_path):
     assert metrics["everything/mIoU"] == pytest.approx(100 * 120 / (20 * 28))
     assert set(metrics) == {f"{who}{what}" for who in ("", "everything/", "neighbours/") for what in ("mIoU", "FB-IoU")}
     protocol = json.loads(out.read_text())["protocol"]
-    assert protocol["model"] == "model.pth" and protocol["neighbours"] == {"backbone": "sticker-clip", "scale": 2}
+    assert protocol["model"] == "model.pth" and protocol["neighbours"]["backbone"] == "sticker-clip"
+    assert protocol["neighbours"]["scale"] == 2 and len(protocol["neighbours"]["weights_sha256"]) == 64
 
 
 def test_a_stored_list_is_read_and_checked(tool, voc, tmp_path):
