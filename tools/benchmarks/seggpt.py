@@ -228,7 +228,10 @@ def measure(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, 
 
 
 def report(arguments: argparse.Namespace, answers: dict[str, list[Any]], rates: list[tuple[float, float]]) -> None:
-    """Print what was measured; times are the best and the median of the rounds after the first."""
+    """Print what was measured; times are the best and the median of the rounds after the first.
+
+    Pictures a second are by the best time: processor time on a CPU, else the clock's.
+    """
     with torch.device("meta"):
         config = seggpt(**SIZES[arguments.size]).config
     work_of_one = operations(config) * arguments.batch
@@ -239,19 +242,19 @@ def report(arguments: argparse.Namespace, answers: dict[str, list[Any]], rates: 
         f"{work_of_one / 1e9:.0f} GFLOP a forward; matrix peak {peak_wall / 1e9:.0f} GFLOP/s by the clock, "
         f"{peak_cpu / 1e9:.0f} by processor time"
     )
-    print(f"{'':14}{'wall s':>9}{'median':>9}{'CPU s':>9}{'median':>9}{'of peak':>9}{'memory MiB':>12}{'max diff':>10}")
+    heads = ("wall s", 9), ("median", 9), ("CPU s", 9), ("median", 9), ("a second", 10), ("of peak", 9)
+    print(" " * 14 + "".join(f"{head:>{width}}" for head, width in (*heads, ("memory MiB", 12), ("max diff", 10))))
     first = None
     for name, rounds in answers.items():
         walls, cpus = [each[0] for each in rounds[1:]], [each[1] for each in rounds[1:]]
         memory = max(each[2] for each in rounds[1:]) / 2**20
-        share = (
-            work_of_one / min(cpus) / peak_cpu if arguments.device == "cpu" else work_of_one / min(walls) / peak_wall
-        )
+        seconds, peak = (min(cpus), peak_cpu) if arguments.device == "cpu" else (min(walls), peak_wall)
+        share = work_of_one / seconds / peak
         first = rounds[0][3] if first is None else first
         apart = "" if name == "paint" and arguments.batch > 1 else f"{abs(rounds[-1][3] - first).max():.1e}"
         print(
             f"{name:14}{min(walls):9.3f}{statistics.median(walls):9.3f}{min(cpus):9.3f}{statistics.median(cpus):9.3f}"
-            f"{share:9.0%}{memory:12.0f}{apart:>10}"
+            f"{arguments.batch / seconds:10.3f}{share:9.0%}{memory:12.0f}{apart:>10}"
         )
 
 
