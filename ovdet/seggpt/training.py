@@ -372,7 +372,7 @@ def _built(settings: Mapping[str, Any]) -> Any:
 
 
 def export_trained(
-    checkpoint: str | os.PathLike[str],
+    checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     model: SegGPTModel,
     out: str | os.PathLike[str],
     threshold: float = THRESHOLD,
@@ -380,20 +380,27 @@ def export_trained(
     """Take the model out of a checkpoint of tools/train.py and write it as `load_model` reads it.
 
     Args:
-        checkpoint: file of training.
+        checkpoints: file of training; or several of trainings that one began where another ended, for the mean of
+            their weights (Wortsman et al., Model soups, 2022, the uniform one).
         model: of the config's sizes; gets the weights.
         out: .pth, or .safetensors for a compact file.
         threshold: of the soft mask.
 
     Raises:
-        InputError: the file holds no such model, or cannot be written.
+        InputError: a file holds no such model, or cannot be written.
     """
-    content = load_checkpoint_file(checkpoint)
-    state = content.get("state_dict", content)
-    weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"checkpoint '{checkpoint}' does not hold such a model in training: {reason}") from error
+    files = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
+    total: dict[str, Tensor] = {}
+    for checkpoint in files:
+        content = load_checkpoint_file(checkpoint)
+        state = content.get("state_dict", content)
+        weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
+        try:
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"checkpoint '{checkpoint}' does not hold such a model in training: {reason}") from error
+        for name, value in model.state_dict().items():
+            total[name] = total[name] + value.double() if name in total else value.double()
+    model.load_state_dict({name: value / len(files) for name, value in total.items()})
     (save_compact if Path(out).suffix == ".safetensors" else save_model)(model, out, threshold)

@@ -114,6 +114,13 @@ def test_a_training_s_checkpoint_becomes_a_model(main, tiny_model, tmp_path, cap
     model, facts = load_model(tmp_path / "own.pth")
     assert facts.threshold == 0.4
     assert all(torch.equal(value, tiny_model.state_dict()[name]) for name, value in model.state_dict().items())
+    doubled = {name: 2 * value for name, value in state.items()}
+    torch.save({"state_dict": doubled}, tmp_path / "iter_8.pth")
+    mean = ["--mean-with", str(tmp_path / "iter_8.pth")]
+    assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), *mean, "--trained-by", str(config)]) == 0
+    assert torch.allclose(load_model(tmp_path / "own.pth")[0].norm.weight, 1.5 * tiny_model.norm.weight)
+    assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), *mean]) == 2
+    assert "give --trained-by too" in capsys.readouterr().err
     tuning = PromptTuning(copy.deepcopy(tiny_model), names=("a", "b"))
     torch.save(
         {"state_dict": {f"task.{key}": value for key, value in tuning.state_dict().items()}}, tmp_path / "tuned.pth"
@@ -121,6 +128,8 @@ def test_a_training_s_checkpoint_becomes_a_model(main, tiny_model, tmp_path, cap
     assert main([str(tmp_path / "tuned.pth"), str(tmp_path / "prompt.safetensors"), "--trained-by", str(config)]) == 0
     assert "a prompt of 2 classes, a, b" in capsys.readouterr().out
     assert TunedPrompt.load(tmp_path / "prompt.safetensors").names == ("a", "b")
+    assert main([str(tmp_path / "tuned.pth"), str(tmp_path / "p.pth"), *mean, "--trained-by", str(config)]) == 2
+    assert "holds a tuned prompt" in capsys.readouterr().err
     config.write_text("model = dict(type='torch.nn.Identity')\n")
     assert main([str(tmp_path / "iter_9.pth"), str(tmp_path / "own.pth"), "--trained-by", str(config)]) == 2
     assert "trains no SegGPT" in capsys.readouterr().err

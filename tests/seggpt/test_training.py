@@ -189,6 +189,19 @@ def test_a_checkpoint_of_training_becomes_a_model(model, tmp_path, name):
         export_trained(tmp_path / "iter_3.pth", seggpt(**{**SIZES, "depth": 4}), tmp_path / name)
 
 
+def test_several_checkpoints_become_the_mean_of_their_weights(model, tmp_path):
+    task = SegGPTTraining(model)
+    states = []
+    for number, factor in enumerate((1.0, 3.0, -1.0)):
+        states.append({f"task.{key}": factor * value for key, value in task.state_dict().items()})
+        torch.save({"state_dict": states[-1]}, tmp_path / f"{number}.pth")
+    export_trained([tmp_path / f"{number}.pth" for number in range(3)], seggpt(**SIZES), tmp_path / "mean.pth")
+    found, _ = load_model(tmp_path / "mean.pth")
+    for name, value in found.state_dict().items():
+        mean = torch.stack([state[f"task.model.{name}"] for state in states]).mean(dim=0)
+        assert torch.allclose(value, mean, atol=1e-6), name
+
+
 def test_matching_starts_with_cosines(model):
     """Before training, tokens alike attend to each other: logits are cosines, and what is found is handed on."""
     start_matching(model)

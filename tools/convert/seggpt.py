@@ -4,6 +4,7 @@ python tools/convert/seggpt.py seggpt_vit_large.pth seggpt.pth
 python tools/convert/seggpt.py seggpt-vit-large/ seggpt.pth                      (a Hugging Face folder)
 python tools/convert/seggpt.py seggpt.pth out/ --to transformers                 (or --to official OUT.pth)
 python tools/convert/seggpt.py iter_1500.pth own.safetensors --trained-by configs/seggpt/stickers_small.py
+python tools/convert/seggpt.py iter_1500.pth own.safetensors --mean-with iter_1200.pth --trained-by configs/seggpt/...
 python tools/convert/seggpt.py iter_20000.pth prompt.safetensors --trained-by configs/seggpt/tune_ade20k.py
 """
 
@@ -74,8 +75,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--merge-block", type=int, help="of an authors' file of another size than the published (2)")
     parser.add_argument("--taps", type=int, nargs="+", help="likewise (evenly spaced, the last block last)")
     parser.add_argument("--trained-by", type=Path, metavar="CONFIG", help="of a checkpoint of tools/train.py")
+    parser.add_argument(
+        "--mean-with",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKPOINT",
+        help="with --trained-by: the mean of the source's weights and these, of stages that went on from each other",
+    )
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.mean_with and not chosen.trained_by:
+            raise InputError("--mean-with takes checkpoints of training: give --trained-by too")
         if chosen.trained_by:
             print(take(chosen))
         else:
@@ -119,6 +130,8 @@ def take(chosen: argparse.Namespace) -> str:
     content = load_checkpoint_file(chosen.source)
     prompt = prompt_of_training(content.get("state_dict", content))
     if prompt is not None:
+        if chosen.mean_with:
+            raise InputError(f"{chosen.source} holds a tuned prompt, and --mean-with is for models")
         prompt.save(chosen.target)
         return f"{chosen.target}: a prompt of {len(prompt.names)} classes, {', '.join(prompt.names[:8])}"
     config = load_config(str(chosen.trained_by))
@@ -127,7 +140,7 @@ def take(chosen: argparse.Namespace) -> str:
         raise InputError(f"{chosen.trained_by} trains no SegGPT: its model has no task with a size")
     starts = ("type", "init", "mae", "trunk", "matching")  # what the training started from plays no part any more
     training = seggpt_training(**{name: value for name, value in task.items() if name not in starts})
-    export_trained(chosen.source, training.model, chosen.target, training.threshold)
+    export_trained([chosen.source, *chosen.mean_with], training.model, chosen.target, training.threshold)
     count = sum(value.numel() for value in training.model.parameters())
     return f"{chosen.target}: {count:,} numbers, threshold {training.threshold:.2f}"
 
