@@ -29,7 +29,7 @@ SMALL = dict(
 
 
 def test_there_are_configs():
-    small = {"stickers_small", *(f"stickers_small_stage{stage}" for stage in (2, 3, 4))}
+    small = {"stickers_small", *(f"stickers_small_stage{stage}" for stage in (2, 3, 4, 5))}
     assert {path.stem for path in PATHS} == {*small, "stickers_contexts", "tune_ade20k", "tune_stickers", "vit_large"}
 
 

@@ -3,10 +3,10 @@
 export OVDET_STICKERS=...   (made by tools/data/pack_stickers.py)
 export OVDET_GROUNDS=...    (optional: a folder of photographs for grounds and textures, tools/data/fetch_grounds.py)
 python tools/train.py configs/zeroshot/lite0_proposer.py --amp --work-dir work_dirs/lite0_proposer
-python tools/benchmarks/photographs/pack_proposer.py work_dirs/lite0_proposer/iter_3000.pth proposer.safetensors
+python tools/benchmarks/photographs/pack_proposer.py --last work_dirs/lite0_proposer/iter_3000.pth proposer.safetensors
 
 About 0.7 seconds of one core a step; `--resume` goes on.
-Here: 2026-11-22, first 400 steps only: no better than the maps alone on the report half (docs/zeroshot.md).
+Here: 2026-12-01, all steps, 25 minutes of a core: no better than the maps alone on the report half (docs/zeroshot.md).
 """
 
 from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook

@@ -24,7 +24,7 @@ class Thing:
 
     Attributes:
         box_xyxy: in pixels of the picture.
-        score: geometric mean of the region's score and of the IoU that the proposer expects of the box.
+        score: weighted geometric mean of the region's score and of the IoU that the proposer expects of the box.
         label: index of the name.
         likely: (28, 28) in [0, 1], the mask over `window_xyxy`.
         window_xyxy: (4,) in pixels of the picture; may leave it.
@@ -74,7 +74,8 @@ def look_closer(
     views = [finder.view(image, view_size(size_hw, side, config)) for side in config.closer_sides]
     things: list[Thing] = []
     for label in sorted({label for _, label in found}):  # by name: what else is asked for must not change a digit
-        things += _of_one_name(finder, views, [region for region, own in found if own == label], label, size_hw)
+        regions = [region for region, own in found if own == label]
+        things += _of_one_name(finder, views, regions, label, size_hw, config.closer_weight)
     kept: list[Thing] = []
     for thing in sorted(things, key=lambda thing: -thing.score):
         rivals = (other for other in kept if other.label == thing.label)
@@ -84,7 +85,12 @@ def look_closer(
 
 
 def _of_one_name(
-    finder: ProposalFinder, views: list[SizedView], regions: list[Region], label: int, size_hw: tuple[int, int]
+    finder: ProposalFinder,
+    views: list[SizedView],
+    regions: list[Region],
+    label: int,
+    size_hw: tuple[int, int],
+    weight: float,
 ) -> list[Thing]:
     """All regions of one name, each with its corrected box."""
     rows, columns = regions[0].cells.shape
@@ -95,7 +101,7 @@ def _of_one_name(
     return [
         Thing(
             tuple(float(edge) for edge in box),  # type: ignore[arg-type]
-            min(1.0, float(region.score * sure) ** 0.5),
+            min(1.0, float(region.score * sure**weight) ** (1 / (1 + weight))),
             label,
             likely.cpu(),
             window.cpu(),

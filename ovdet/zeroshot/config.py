@@ -33,7 +33,7 @@ class ZeroShotConfig:
         score_threshold: default threshold without a proposer, calibrated on the development half of
             tools/benchmarks/photographs.
         closer_sides: sizes in which the proposer looks at the picture.
-        closer_least: regions of a lower score are not looked at more closely.
+        closer_weight: of the IoU that the proposer expects, where the region's score has the weight 1.
         closer_threshold: default threshold with a proposer, calibrated likewise.
     """
 
@@ -53,10 +53,12 @@ class ZeroShotConfig:
     cut_trust: float = 0.7
     score_threshold: float = 0.4
     closer_sides: tuple[int, ...] = (224, 448)
-    closer_least: float = 0.25
-    closer_threshold: float = 0.45
+    closer_weight: float = 0.25
+    closer_threshold: float = 0.4
 
     def __post_init__(self) -> None:
+        if self.closer_weight < 0:
+            raise InputError(f"closer_weight must be at least 0, got {self.closer_weight}")
         if len(self.view_sides) < 3 or list(self.view_sides) != sorted(set(self.view_sides)):
             raise InputError(f"view_sides must be three or more rising sizes, got {self.view_sides}")
         if min(self.view_sides) < 32:

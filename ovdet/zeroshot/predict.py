@@ -164,7 +164,7 @@ class ZeroShotDetector:
         looks = look(self.backbone, image, self.config)
         least = max(threshold, 1e-6)
         if self.finder is not None:  # a score is a geometric mean with a number below 1
-            least = max(threshold**2, self.config.closer_least)
+            least = max(threshold ** (1 + self.config.closer_weight), 1e-6)
         found = [
             (region, index)
             for index, maps in name_maps(looks, matcher, size_hw, self.config, least)

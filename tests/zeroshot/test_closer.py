@@ -67,8 +67,8 @@ def test_boxes_and_scores_are_the_finders():
     found = [(region((5, 10, 20, 30), 0.9), 0), (region((30, 20, 50, 40), 0.5), 1)]
     first, second = look_closer(Shifted(), image, found, CONFIG, 0.0)
     assert first.box_xyxy == (60.0, 100.0, 210.0, 300.0) and first.label == 0
-    assert first.score == pytest.approx((0.9 * 0.9) ** 0.5)
-    assert second.score == pytest.approx((0.5 * 0.8) ** 0.5)
+    assert first.score == pytest.approx(0.9), "of two equal numbers any mean is the same"
+    assert second.score == pytest.approx((0.5**4 * 0.8) ** 0.2), "the region counts four times"
     assert [thing.label for thing in look_closer(Shifted(), image, found, CONFIG, 0.7)] == [0]
     assert look_closer(Shifted(), image, [], CONFIG, 0.0) == []
 
@@ -97,7 +97,7 @@ def test_an_untaught_proposer_changes_scores_and_no_box(closer, backbone, small_
     (first, *_) = find_regions(maps[0], closer.config, 0.25)
     box = np.array(first.box) * np.array([320 / 128, 160 / 64] * 2)
     np.testing.assert_allclose(result.boxes_xyxy[0], box, atol=0.01)
-    assert result.scores[0] == pytest.approx((first.score / 2) ** 0.5, abs=1e-4)
+    assert result.scores[0] == pytest.approx((first.score**4 / 2) ** 0.2, abs=1e-4)
 
 
 def test_order_company_and_batch_change_nothing(closer, small_cat):
