@@ -342,7 +342,7 @@ def checkpoint_path(model: str | Path) -> Path | None:
     Raises:
         InputError: there is no such file.
     """
-    if not isinstance(model, Path) and Path(model).suffix not in {".pth", ".pt", ".safetensors"}:
+    if not isinstance(model, Path) and Path(model).suffix not in {".pth", ".pt", ".th", ".safetensors"}:
         return None
     if not Path(model).is_file():
         raise InputError(f"there is no checkpoint {model}")

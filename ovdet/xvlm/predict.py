@@ -245,6 +245,11 @@ class XVLMGrounder:
         if not read.texts:
             return []
         self.require("box" if candidates_xyxy is None else "match")
+        if threshold and self.model.match_head is None:
+            raise InputError(
+                f"{self.name} says where a thing is, not whether it is there: it has no matching head, and a threshold "
+                "means nothing to it; leave the threshold out"
+            )
         if candidates_xyxy is None:
             return self._draw_boxes(picture, read, least)
         boxes = check_candidates(candidates_xyxy)

@@ -28,10 +28,10 @@ WANTED_BY = {
     "pretrain": "`ovdet ground`, `ovdet match` and `ovdet retrieve`",
     "retrieval": "`ovdet match` and `ovdet retrieve`, and `ovdet ground` with candidates",
     "box": "`ovdet ground`",
-    "vqa": "ovdet.xvlm.tasks.AnswerModel",
-    "nlvr": "ovdet.xvlm.tasks.PairModel",
-    "nlvr-pretrain": "ovdet.xvlm.tasks.PairModel",
-    "caption": "ovdet.xvlm.tasks.CaptionModel",
+    "vqa": "`tools/test.py configs/xvlm/vqa.py`",
+    "nlvr": "`tools/test.py configs/xvlm/nlvr2.py`",
+    "nlvr-pretrain": "`tools/train.py configs/xvlm/nlvr2.py`, which starts from it",
+    "caption": "`tools/test.py configs/xvlm/caption.py`",
 }
 """Who uses a checkpoint of each task, for messages."""
 
@@ -122,6 +122,8 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         state, said = checkpoint.get("state_dict", {}), checkpoint.get("ovdet", {})
         if not said:
             state, said = _of_training(state)
+        if not said:
+            _refuse_official(path, checkpoint)
     try:
         facts = read_facts(said)
         if facts.tower is not None and facts.tower != tower_fingerprint():
@@ -134,6 +136,25 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"checkpoint '{path}' does not fit the model that it names: {reason}") from error
     return model.to(device).eval(), facts
+
+
+def _refuse_official(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
+    """Say which task a file of the authors is of; anything else is left to `read_facts`.
+
+    Raises:
+        InputError: it is such a file.
+    """
+    from ovdet.xvlm.official import task_of
+
+    state = checkpoint.get("model", checkpoint)
+    try:
+        task = task_of(state if isinstance(state, Mapping) else {})
+    except InputError:
+        return
+    raise InputError(
+        f"checkpoint '{path}' is the authors' own file of the task {task!r}, for {WANTED_BY[task]}; turn it into one "
+        "that ovdet loads with tools/convert/xvlm.py"
+    )
 
 
 def facts_of(model: AnyXVLM, tokens: SentenceTokens) -> XVLMFacts:

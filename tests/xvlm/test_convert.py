@@ -47,8 +47,10 @@ def test_every_task_goes_through_the_command(main, files, tmp_path, capsys, task
     model, facts = load_model(tmp_path / f"{task}.pth")
     assert facts.task == task and not model.training
     if task in ("vqa", "nlvr", "nlvr-pretrain", "caption"):
-        with pytest.raises(InputError, match=f"task {task!r}, which grounds no sentence; it is for ovdet.xvlm.tasks"):
+        with pytest.raises(InputError, match=f"task {task!r}, which grounds no sentence; it is for `tools/t"):
             XVLMGrounder.load(tmp_path / f"{task}.pth")
+    with pytest.raises(InputError, match=f"the authors' own file of the task {task!r}, for `.*tools/convert/xvlm.py"):
+        load_model(tmp_path / "official.th")
 
 
 def test_a_converted_file_grounds(main, files, tmp_path):

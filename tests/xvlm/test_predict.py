@@ -161,6 +161,8 @@ def test_a_box_model_gives_boxes_without_a_confidence(swin_sizes, text_sizes, to
         grounder.match(grounder.encode(picture()), SENTENCES)
     with pytest.raises(CapabilityError, match="no space that pictures and sentences share"):
         grounder.picture_vector(grounder.encode(picture()))
+    with pytest.raises(InputError, match="no matching head, and a threshold means nothing to it"):
+        grounder.predict([picture()], SENTENCES, threshold=0.5)
 
 
 def test_a_retrieval_model_matches_candidates_and_draws_no_box(swin_sizes, text_sizes, tokens, vocabulary):
