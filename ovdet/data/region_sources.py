@@ -1,7 +1,8 @@
-"""Region lines out of annotation files: COCO objects, Visual Genome objects and regions, RefCOCO (see regions.py).
+"""Lines for pre-training out of annotation files: regions and captions (see regions.py and captions.py).
 
-Each function gives rows `{"elems": [...], "image_rpath": ..., "image_id": ...}` and counts what it leaves out in a
-`Counter` by reason.
+Regions (COCO's objects, Visual Genome's objects and regions, RefCOCO) are rows `{"elems": [...], "image_rpath": ...,
+"image_id": ...}`, captions (COCO's, Karpathy's splits) `{"caption": [...], "image_rpath": ..., "image_id": ...}`. Each
+function counts what it leaves out in a `Counter` by reason.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ovdet.data.karpathy import CaptionedPicture
 from ovdet.data.refcoco import Referral
 
 Row = dict[str, Any]
@@ -131,6 +133,55 @@ def referrals(
                 found.append(element)
         file_name = next(iter(objects.values()))[0].file_name
         yield from _row(image_id, f"{prefix}{file_name}", found, without, left_out)
+
+
+def coco_captions(
+    pictures: Iterable[Mapping[str, Any]],
+    captions: Iterable[Mapping[str, Any]],
+    prefix: str = "",
+    *,
+    without: Collection[int] = (),
+    left_out: Counter[str] | None = None,
+) -> Iterator[Row]:
+    """COCO's `captions_train2014.json`: a row for each picture, with all its captions.
+
+    Args:
+        pictures: its "images" (id, file_name).
+        captions: its "annotations" (image_id, caption).
+        prefix: folder before file names.
+        without: ids of pictures to leave out.
+        left_out: counts what is not used.
+    """
+    left_out = Counter() if left_out is None else left_out
+    known = {row["id"]: row["file_name"] for row in pictures}
+    said: dict[int, list[str]] = {}
+    for row in captions:
+        if row["image_id"] not in known:
+            left_out["caption of an unknown picture"] += 1
+        else:
+            said.setdefault(row["image_id"], []).append(row["caption"])
+    found = (CaptionedPicture(name, tuple(said.get(key, ())), key) for key, name in known.items())
+    yield from captioned(found, prefix, without=without, left_out=left_out)
+
+
+def captioned(
+    pictures: Iterable[CaptionedPicture],
+    prefix: str = "",
+    *,
+    without: Collection[int] = (),
+    left_out: Counter[str] | None = None,
+) -> Iterator[Row]:
+    """Pictures with their captions, as of Karpathy's splits (give it those of training alone)."""
+    left_out = Counter() if left_out is None else left_out
+    for one in pictures:
+        texts = [text for text in one.captions if text.strip()]
+        left_out["no text"] += len(one.captions) - len(texts)
+        if one.image_id in without:
+            left_out["picture of a test"] += 1
+        elif not texts:
+            left_out["picture without a caption"] += 1
+        else:
+            yield {"caption": texts, "image_rpath": f"{prefix}{one.file_name}", "image_id": one.image_id}
 
 
 def _element(

@@ -3,10 +3,13 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+from PIL import Image
 
+from ovdet.data.captions import CaptionedPictures
+from ovdet.data.karpathy import CaptionedPicture
 from ovdet.data.records import LineFiles
 from ovdet.data.refcoco import Referral
-from ovdet.data.region_sources import coco_objects, genome_objects, genome_regions, referrals
+from ovdet.data.region_sources import captioned, coco_captions, coco_objects, genome_objects, genome_regions, referrals
 from ovdet.data.regions import RegionTexts
 
 IMAGES = [
@@ -87,3 +90,27 @@ def test_rows_are_what_the_reader_of_regions_reads(annotations, red_picture, tmp
     (tmp_path / "lines.jsonl").write_text(json.dumps(row))
     samples = islice(iter(RegionTexts(LineFiles([tmp_path / "lines.jsonl"]), side=32, picture_root=tmp_path)), 20)
     assert {text for sample in samples for text in sample["texts"]} == {"cat", "dog"}
+
+
+def test_captions_of_coco():
+    pictures = [{"id": n, "file_name": f"{n}.jpg"} for n in range(4)]
+    captions = [{"image_id": n, "caption": text} for n, text in ((1, "A dog."), (0, "A cat."), (1, " "), (1, "Dogs"),
+                                                                 (2, "no"), (9, "nobody"))]  # fmt: skip
+    left_out = Counter()
+    rows = list(coco_captions(pictures, captions, "train/", without={2}, left_out=left_out))
+    assert rows == [
+        {"caption": ["A cat."], "image_rpath": "train/0.jpg", "image_id": 0},
+        {"caption": ["A dog.", "Dogs"], "image_rpath": "train/1.jpg", "image_id": 1},
+    ]
+    assert +left_out == {
+        "caption of an unknown picture": 1, "no text": 1, "picture of a test": 1, "picture without a caption": 1
+    }  # fmt: skip
+
+
+def test_captioned_pictures_train(tmp_path):
+    """The rows are what pictures with captions are trained on."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (row,) = captioned([CaptionedPicture("a.png", ("A red dog.",), 5, "train")], f"{tmp_path}/")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    sample = next(iter(CaptionedPictures(LineFiles([tmp_path / "rows.jsonl"]), side=32)))
+    assert sample["texts"] == ["a red dog"] and sample["image"].shape == (3, 32, 32)

@@ -1,9 +1,11 @@
-"""Make region lines out of annotation files, for X-VLM's fine grain (docs/grounding_data.md).
+"""Make lines of regions or captions out of annotation files, for X-VLM's pre-training (docs/grounding_data.md).
 
 python tools/data/make_regions.py coco annotations/instances_train2014.json --prefix train2014/ --out coco_objs
 python tools/data/make_regions.py vg-objects objects.json image_data.json --attributes attributes.json --out vg_objs
 python tools/data/make_regions.py vg-regions region_descriptions.json image_data.json --out vg_regions
 python tools/data/make_regions.py refcoco DIR --name refcoco+ --out refcoco_rm_leak
+python tools/data/make_regions.py captions annotations/captions_train2014.json --prefix train2014/ --out coco
+python tools/data/make_regions.py karpathy dataset_coco.json --out coco     (train and restval)
 """
 
 from __future__ import annotations
@@ -17,10 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from ovdet.data.coco import read_annotations
-from ovdet.data.json_rows import read_json
+from ovdet.data.json_rows import read_json, read_rows
+from ovdet.data.karpathy import read_karpathy
 from ovdet.data.records import Record, open_picture
 from ovdet.data.refcoco import pictures_to_leave_out, read_refcoco
-from ovdet.data.region_sources import coco_objects, genome_objects, genome_regions, referrals
+from ovdet.data.region_sources import (
+    captioned,
+    coco_captions,
+    coco_objects,
+    genome_objects,
+    genome_regions,
+    referrals,
+)
 from ovdet.data.shards import write_shards
 from ovdet.engine.launch import run
 from ovdet.errors import InputError
@@ -30,7 +40,7 @@ from ovdet.files import replacing
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("coco", "vg-objects", "vg-regions", "refcoco"))
+    parser.add_argument("kind", choices=("coco", "vg-objects", "vg-regions", "refcoco", "captions", "karpathy"))
     parser.add_argument("files", nargs="+", help="annotation files; for refcoco the folder of the data sets")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder, for files of lines or tar shards")
     parser.add_argument("--prefix", default="", help="put before file names of pictures")
@@ -69,6 +79,13 @@ def read(args: argparse.Namespace, left_out: Counter[str]) -> Iterator[dict[str,
     without = pictures_to_leave_out(args.without_tests_of) if args.without_tests_of else set()
     if args.kind == "coco":
         return coco_objects(read_annotations(args.files[0]), args.prefix, without=without, left_out=left_out)
+    if args.kind == "captions":
+        pictures = read_rows(args.files[0], {"id": int, "file_name": str}, key="images")
+        captions = read_rows(args.files[0], {"image_id": int, "caption": str}, key="annotations")
+        return coco_captions(pictures, captions, args.prefix, without=without, left_out=left_out)
+    if args.kind == "karpathy":
+        training = [one for one in read_karpathy(args.files[0]) if one.split in ("train", "restval")]
+        return captioned(training, args.prefix, without=without, left_out=left_out)
     if args.kind == "vg-objects":
         attributes = read_json(args.attributes) if args.attributes else ()
         objects, images = map(read_json, args.files)

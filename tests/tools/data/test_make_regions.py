@@ -50,6 +50,23 @@ def test_shards(main, coco, capsys):
     assert [record.picture_bytes == (coco / f"{n}.jpg").read_bytes() for n, record in enumerate(records)] == [True] * 2
 
 
+def test_captions(main, tmp_path, capsys):
+    content = {
+        "images": [{"id": 3, "file_name": "3.jpg"}],
+        "annotations": [{"image_id": 3, "caption": "A dog."}, {"image_id": 3, "caption": "It sleeps."}],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    assert main(["captions", str(tmp_path / "captions.json"), "--out", str(tmp_path / "out"), "--prefix", "t/"]) == 0
+    assert "1 pictures" in capsys.readouterr().out
+    (record,) = open_source([tmp_path / "out"]).read(Share())
+    assert record.fields == {"caption": ["A dog.", "It sleeps."], "image_rpath": "t/3.jpg", "image_id": 3}
+    said = [{"filename": "b.jpg", "split": split, "imgid": 1, "sentences": [{"raw": split}]} for split in
+            ("train", "val", "test")]  # fmt: skip
+    (tmp_path / "splits.json").write_text(json.dumps({"images": said}))
+    assert main(["karpathy", str(tmp_path / "splits.json"), "--out", str(tmp_path / "k")]) == 2
+    assert "Karpathy's flickr30k" in capsys.readouterr().err, "these are not the official numbers"
+
+
 def test_mistakes(main, coco, capsys):
     assert main(["vg-objects", "objects.json", "--out", str(coco / "out")]) == 2
     assert "vg-objects takes 2 files, got 1" in capsys.readouterr().err
