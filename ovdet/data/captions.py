@@ -28,7 +28,7 @@ class CaptionedPictures(EndlessDataset):
         max_words: of a caption.
         seed: of order and views; equal seeds, ranks and workers give equal samples.
         caption_key: field of the caption (the official caption stage has "desc").
-        tokenized: captions are word pieces with spaces between; they are joined and not cleaned.
+        tokenized: captions are word pieces with spaces between; each is a `SplitText` and not cleaned.
         picture_root: folder of "image_rpath".
         scale: least and largest share of the picture's area.
         side_words: of mirrored pictures, see `ovdet.data.views.SideWords`; published: "ignore".
@@ -76,12 +76,36 @@ class CaptionedPictures(EndlessDataset):
             square = self.augmentation(rng, square)
         return {
             "image": to_tensor(square),
-            "texts": [join_pieces(text) if self.tokenized else clean_caption(text, self.max_words)],
+            "texts": [SplitText(text) if self.tokenized else clean_caption(text, self.max_words)],
             "boxes_cxcywh_norm": torch.tensor([WHOLE_PICTURE]),
             "is_image": torch.tensor([True]),
             "image_id": number,
             "draw": number,
         }
+
+
+class SplitText(str):
+    """A text that is given as word pieces: as a string it is the joined text, and `word_pieces` are what it was.
+
+    Tokenizers that know of them take the pieces as they are, so that marks and pieces of another tokenizer stay.
+
+    Args:
+        text: pieces with spaces between.
+
+    Raises:
+        InputError: there is none.
+    """
+
+    word_pieces: tuple[str, ...]
+
+    def __new__(cls, text: str) -> SplitText:
+        """Take the pieces apart."""
+        pieces = tuple(text.split())
+        if not pieces:
+            raise InputError("the text has no word piece")
+        made = super().__new__(cls, join_pieces(" ".join(pieces)))
+        made.word_pieces = pieces
+        return made
 
 
 def sample_generator(seed: int, number: int) -> np.random.Generator:

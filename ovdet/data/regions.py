@@ -15,9 +15,9 @@ import torch
 
 from ovdet.data.augment import RandAugment
 from ovdet.data.batches import WHOLE_PICTURE, EndlessDataset
-from ovdet.data.captions import choose_text, sample_generator
+from ovdet.data.captions import SplitText, choose_text, sample_generator
 from ovdet.data.records import BrokenSamples, Record, Source, endless, open_picture
-from ovdet.data.texts import clean_caption, join_pieces, swap_sides
+from ovdet.data.texts import clean_caption, swap_sides
 from ovdet.data.views import Augmentation, SideWords, View, check_side_words, crop_around, mirror, to_tensor
 from ovdet.errors import InputError
 
@@ -36,7 +36,7 @@ class RegionTexts(EndlessDataset):
         max_regions: texts of a sample.
         min_visible: share of a region's area.
         seed: of order and views; equal seeds, ranks and workers give equal samples.
-        tokenized: texts are word pieces with spaces between; they are joined and not cleaned.
+        tokenized: texts are word pieces with spaces between; each is a `SplitText` and not cleaned.
         picture_root: folder of "image_rpath".
         side_words: of mirrored pictures, see `ovdet.data.views.SideWords`; published: "ignore".
         augmentation: of the square; it must leave boxes where they are.
@@ -116,7 +116,7 @@ class RegionTexts(EndlessDataset):
     def _say(self, text: str, view: View) -> str:
         if view.mirrored and self.side_words == "swap":
             text = swap_sides(text)
-        return join_pieces(text) if self.tokenized else clean_caption(text, self.max_words)
+        return SplitText(text) if self.tokenized else clean_caption(text, self.max_words)
 
 
 def element_boxes(fields: Mapping[str, Any]) -> np.ndarray:

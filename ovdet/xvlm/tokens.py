@@ -55,6 +55,7 @@ class SentenceTokens:
         except ValueError as error:
             raise InputError(f"this is no BERT vocabulary: {error}") from error
         self.max_words, self.max_tokens = max_words, max_tokens
+        self._ids = {token: place for place, token in enumerate(self.wordpiece.vocabulary)}
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -72,9 +73,17 @@ class SentenceTokens:
     def ids(self, text: str) -> list[int]:
         """[CLS] and the pieces of one cleaned sentence, at most `max_tokens`.
 
+        Args:
+            text: a sentence. One with an attribute `word_pieces` is split already (`ovdet.data.captions.SplitText`):
+                its pieces are looked up as they are and not cleaned, as published.
+
         Raises:
             InputError: the sentence has no word.
         """
+        split: Sequence[str] | None = getattr(text, "word_pieces", None)
+        if split is not None:
+            unknown = self._ids["[UNK]"]
+            return [self._ids["[CLS]"], *(self._ids.get(piece, unknown) for piece in split[: self.max_tokens - 1])]
         return self.wordpiece.ids(self.cleaned(text), self.max_tokens + 1)[:-1]
 
     def pieces(self, text: str) -> list[int]:
@@ -82,7 +91,7 @@ class SentenceTokens:
         return self.ids(text)[1:]
 
     def check(self, text: str, place: str = "the sentence") -> None:
-        """Warn of a sentence that is too long to be read to its end.
+        """Warn of a sentence that is too long to be read to its end, and of words that the vocabulary does not know.
 
         Args:
             text: of the sentence.
@@ -95,6 +104,12 @@ class SentenceTokens:
         unknown = self.wordpiece.id_of("[UNK]")
         if all(token == unknown for token in read):
             raise InputError(f"{place}, {text[:40]!r}, has no word that the model knows; write it in English")
+        if unknown in read:
+            strange = [
+                word for word in self.cleaned(text).split(" ") if unknown in self.wordpiece.ids(word, sys.maxsize)
+            ]
+            told = ", ".join(repr(word[:40]) for word in dict.fromkeys(strange))
+            _log.warning("%s has words that the model does not know: %s; the answer is to the others", place, told)
         if words > self.max_words or len(read) < len(self.wordpiece.ids(self.cleaned(text), sys.maxsize)) - 2:
             end = " ".join(self.vocabulary[token] for token in read[-3:]).replace(" ##", "")
             _log.warning("%s has %d words, which is too long; what comes after '... %s' is left out", place, words, end)

@@ -1,3 +1,4 @@
+import copy
 import json
 from collections import Counter
 from itertools import islice
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovdet.data.captions import CaptionedPictures, choose_text
+from ovdet.data.captions import CaptionedPictures, SplitText, choose_text
 from ovdet.data.records import BrokenSamples, LineFiles
 from ovdet.errors import InputError
 
@@ -70,13 +71,21 @@ def test_the_side_that_is_told_is_the_red_one(lines, side_words, true):
     assert (set(told) == {True}) if true else (told[True] and told[False])
 
 
-def test_pieces_are_joined_where_texts_are_tokenized(tmp_path, red_picture):
+def test_pieces_are_kept_beside_the_joined_text(tmp_path, red_picture):
     red_picture("a.png", (60, 40), (0, 0, 30, 40))
     (tmp_path / "t.jsonl").write_text(json.dumps({"desc": "a dog ##gy , run", "image_rpath": "a.png"}))
     data = CaptionedPictures(
         LineFiles([tmp_path / "t.jsonl"]), side=16, picture_root=tmp_path, caption_key="desc", tokenized=True
     )
-    assert next(iter(data))["texts"] == ["a doggy , run"]
+    (text,) = next(iter(data))["texts"]
+    assert text == "a doggy , run" and text.word_pieces == ("a", "dog", "##gy", ",", "run")
+
+
+def test_split_texts_need_a_piece_and_survive_a_copy():
+    copied = copy.deepcopy(SplitText(" a  dog ##gy "))
+    assert copied == "a doggy" and copied.word_pieces == ("a", "dog", "##gy")
+    with pytest.raises(InputError, match="no word piece"):
+        SplitText("  ")
 
 
 @pytest.mark.parametrize("said", [None, [], 7, [3]])

@@ -73,6 +73,16 @@ def test_attributes_come_before_the_name(make):
     assert {sample["texts"][0] for sample in islice(iter(data), 20)} == {"big dog", "brown dog"}
 
 
+def test_pieces_of_attribute_and_name_are_kept_together(make):
+    row = {
+        "caption": "all , of it",
+        "elems": [{"caption": "t - shirt", "attributes": "strip ##ed", "bb": [0, 0, 50, 50]}],
+    }
+    texts = next(iter(make(row, tokenized=True)))["texts"]
+    assert texts == ["all , of it", "striped t - shirt"]
+    assert [text.word_pieces for text in texts] == [("all", ",", "of", "it"), ("strip", "##ed", "t", "-", "shirt")]
+
+
 def test_all_texts_are_used_and_each_pass_differs(make):
     texts = Counter(text for sample in islice(iter(make()), 100) for text in sample["texts"])
     assert len(texts) == 9

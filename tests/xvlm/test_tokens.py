@@ -1,6 +1,14 @@
+import json
+import pickle
+
 import pytest
 import torch
+from PIL import Image
 
+from ovdet.data.batches import fixed_texts
+from ovdet.data.captions import SplitText
+from ovdet.data.records import LineFiles
+from ovdet.data.regions import RegionTexts
 from ovdet.errors import InputError
 from ovdet.xvlm.small import TowerTokens, shipped_tower
 from ovdet.xvlm.tokens import SentenceTokens, clean_sentence, pad_rows, read_vocabulary
@@ -55,8 +63,46 @@ def test_few_words_of_many_pieces_are_cut_too(vocabulary, caplog, most, told):
 def test_unknown_scripts_are_refused_and_known_words_are_enough(tokens, caplog):
     with pytest.raises(InputError, match="sentence 2, 'красный квадрат', has no word that the model knows"):
         tokens.check("красный квадрат", "sentence 2")
-    tokens.check("the red квадрат")
+    tokens.check("the red square")
     assert not caplog.text
+
+
+def test_words_that_are_not_known_are_told_in_one_line(tokens, caplog):
+    tokens.check("Собака the dog, & a vase & собака", "sentence 2")
+    assert [record.getMessage() for record in caplog.records] == [
+        "sentence 2 has words that the model does not know: 'собака', '&', 'vase'; the answer is to the others"
+    ]
+    caplog.clear()
+    TowerTokens().check("собака the dog", "it")
+    assert [record.getMessage() for record in caplog.records] == [
+        "it has words that the model does not know: 'собака'; the answer is to the others"
+    ]
+
+
+def test_word_pieces_are_looked_up_as_they_are(vocabulary):
+    tokens = SentenceTokens((*vocabulary, "-", ".", "'", "s", "t", "shirt", "##at"), max_tokens=7)
+
+    def named(text):
+        return [tokens.vocabulary[token] for token in tokens.ids(text)]
+
+    text = pickle.loads(pickle.dumps(SplitText("a t - shirt .")))  # as a loader's worker sends it
+    assert named(text) == ["[CLS]", "a", "t", "-", "shirt", "."] and named(str(text)) == ["[CLS]", "a", "t", "shirt"]
+    assert named(SplitText("man ' s shirt")) == ["[CLS]", "man", "'", "s", "shirt"]
+    assert named(SplitText("h ##at [UNK] vase A")) == ["[CLS]", "[UNK]", "##at", "[UNK]", "[UNK]", "[UNK]"]
+    assert named(SplitText("red " * 9)) == ["[CLS]"] + ["red"] * 6
+    ids, mask = tokens([SplitText("man ' s hat"), "man's hat"])
+    assert mask.sum(1).tolist() == [5, 3] and ids[0].tolist() == tokens.ids(SplitText("man ' s hat"))
+
+
+def test_batches_of_split_regions_keep_their_pieces(tmp_path, vocabulary):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    element = {"caption": "t - shirt .", "attributes": "play ##ed", "bb": [5, 5, 20, 20]}
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"elems": [element], "image_rpath": "a.png"}))
+    data = RegionTexts(LineFiles([tmp_path / "lines.jsonl"]), side=32, picture_root=tmp_path, tokenized=True)
+    batch = fixed_texts([next(iter(data))], 2)
+    tokens = SentenceTokens((*vocabulary, "-", ".", "t", "shirt"))
+    expected = ["[CLS]", "play", "##ed", "t", "-", "shirt", "."]
+    assert [[tokens.vocabulary[token] for token in row] for row in tokens(batch["texts"])[0].tolist()] == [expected] * 2
 
 
 def test_rows_are_padded_to_the_longest():
