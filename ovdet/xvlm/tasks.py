@@ -6,6 +6,7 @@ All of them read whole pictures; their blocks are those of text.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -231,7 +232,12 @@ class CaptionModel(nn.Module):
     def generate(
         self, images: Tensor, prompt: Tensor, end: int, *, beams: int = 3, shortest: int = 5, longest: int = 20
     ) -> list[list[int]]:
-        """Write one caption for each picture by beam search, the best by mean log probability of its words.
+        """Write one caption for each picture by beam search, the best by log probability over its length.
+
+        The rules are those of transformers 4.12, whose search the official code calls: of the 2 * `beams` likeliest
+        next words, an end counts only among the first `beams`; the `beams` best ended captions are kept; the search
+        stops when the worst of them is at least as good as the best next word. Where it runs to `longest` instead,
+        captions that have not ended count as well.
 
         Args:
             images: (B, 3, S, S), normalised.
@@ -290,22 +296,24 @@ class CaptionModel(nn.Module):
         return -losses.sum(1) / (~ignored).sum(1)
 
     def _search(self, tokens: Tensor, prompt: Tensor, end: int, beams: int, shortest: int, longest: int) -> list[int]:
-        """Beam search for one picture."""
+        """Beam search for one picture, see `generate`."""
         rows, scores = prompt[None], torch.zeros(1, device=prompt.device)
-        finished: list[tuple[float, list[int]]] = []
-        while rows.shape[1] < longest:
+        ended: list[tuple[float, list[int]]] = []  # the best ones, best first
+        while (length := rows.shape[1]) < longest:
             log = self.word_logits(rows, torch.ones_like(rows, dtype=torch.bool), tokens)[:, -1].float().log_softmax(1)
-            if rows.shape[1] < shortest:
+            if length < shortest:
                 log[:, end] = -torch.inf
             total = (scores[:, None] + log).flatten()
             best, place = total.topk(min(2 * beams, len(total)))
             parents, words = place // log.shape[1], place % log.shape[1]
-            for score, parent in zip(best[words == end].tolist(), parents[words == end].tolist(), strict=True):
-                finished.append((score / rows.shape[1], rows[parent].tolist()))
             going = words != end
+            for rank in torch.nonzero(~going[:beams]).flatten().tolist():
+                ended.append((float(best[rank]) / length, rows[parents[rank]].tolist()))
+            ended = sorted(ended, key=itemgetter(0), reverse=True)[:beams]
+            # the best next word may itself be an end, and is measured by the length before it, as published
+            if len(ended) == beams and ended[-1][0] >= float(best[0]) / length:
+                return ended[0][1]
             rows = torch.cat([rows[parents[going]], words[going, None]], dim=1)[:beams]
             scores = best[going][:beams]
-            if len(finished) >= beams and max(finished)[0] >= float(scores.max()) / rows.shape[1]:
-                break
-        finished += [(score / rows.shape[1], row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
-        return max(finished)[1]
+        ended += [(score / rows.shape[1], row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
+        return max(ended, key=itemgetter(0))[1]

@@ -1,11 +1,15 @@
 import itertools
+import math
+from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from ovdet.xvlm.build import xvlm
-from ovdet.xvlm.tasks import next_word_losses
+from ovdet.xvlm.images import EncodedImages
+from ovdet.xvlm.tasks import CaptionModel, next_word_losses
 
 
 def built(task, swin_sizes, text_sizes):
@@ -91,6 +95,110 @@ def test_captions_are_the_likeliest_of_all(swin_sizes, text_sizes):
             row = [2, 9, *middle]
             candidates.append((mean([*row, end]), row) if len(row) < longest else (mean(row), row))
     assert found == max(candidates)[1]
+
+
+class PlainSearch:
+    """The search of transformers 4.12 (length_penalty 1, early_stopping off) for one picture, in plain Python.
+
+    Args:
+        log: a function, row -> log probability of each next word.
+    """
+
+    def __init__(self, log, end, beams, shortest, longest):
+        self.log, self.end, self.beams, self.shortest, self.longest = log, end, beams, shortest, longest
+        self.kept = []
+
+    def keep(self, total, row):
+        self.kept.append((total / len(row), row))
+        if len(self.kept) > self.beams:
+            self.kept.remove(min(self.kept))
+
+    def candidates(self, running):
+        found = []
+        for total, row in running:
+            for word, log in enumerate(self.log(row)):
+                too_short = word == self.end and len(row) < self.shortest
+                found.append((-math.inf if too_short else total + log, row, word))
+        return sorted(found, reverse=True)[: 2 * self.beams]
+
+    def write(self, prompt):
+        running, length = [(0.0, prompt)], len(prompt)
+        while length < self.longest:
+            best = self.candidates(running)
+            for total, row, word in best[: self.beams]:
+                if word == self.end:
+                    self.keep(total, row)
+            if len(self.kept) == self.beams and min(self.kept)[0] >= best[0][0] / length:
+                return max(self.kept)[1]
+            running = [(total, (*row, word)) for total, row, word in best if word != self.end][: self.beams]
+            length += 1
+        for total, row in running:
+            self.keep(total, row)
+        return max(self.kept)[1]
+
+
+class Speaker(CaptionModel):
+    """Next words from a function in place of the network: log(number of the picture, row) -> (V,)."""
+
+    def __init__(self, log, pictures):
+        torch.nn.Module.__init__(self)
+        self.log, self.pictures = log, pictures
+
+    def image_encoder(self, images):
+        return EncodedImages(torch.arange(float(self.pictures)).view(-1, 1, 1))
+
+    def word_logits(self, ids, mask, tokens):
+        return torch.stack([self.log(int(tokens), tuple(row)) for row in ids.tolist()])[:, None]
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(2, 4), (5, 7), (3, 12)])
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@pytest.mark.parametrize("likely_end", [-1.0, 1.0, 3.0])
+def test_captions_are_searched_by_the_published_rules(beams, shortest, longest, likely_end):
+    pictures, end, prompt = 12, 3, (2, 9)
+
+    @cache
+    def log(picture, row):
+        logits = torch.from_numpy(np.random.default_rng((picture, *row)).normal(scale=1.5, size=24)).float()
+        logits[end] += likely_end
+        return logits.log_softmax(0)
+
+    found = Speaker(log, pictures).generate(
+        torch.zeros(0), torch.tensor(prompt), end, beams=beams, shortest=shortest, longest=longest
+    )
+    for picture, row in enumerate(found):
+        plain = PlainSearch(lambda row, picture=picture: log(picture, row).tolist(), end, beams, shortest, longest)
+        assert row == list(plain.write(prompt))
+
+
+@pytest.mark.parametrize(
+    ("likely", "beams", "longest", "expected"),
+    [  # next words of a row, and their probability; all others share the rest, but for the end, 3
+        ({(): {5: 0.36, 6: 0.34, 3: 0.3}, (5,): {7: 0.05}}, 2, 3, [5, 7]),  # the third of two beams is no end
+        (  # the second end that is kept is worse than what may still come, so that the search goes on
+            {(): {3: 0.6, 5: 0.3}, (5,): {6: 0.6, 3: 0.35}, (5, 6): {7: 0.99}, (5, 6, 7): {8: 0.99}},
+            2,
+            5,
+            [5, 6, 7, 8],
+        ),
+        (
+            {(): {3: 0.5, 5: 0.45}, (5,): {6: 0.99}, (5, 6): {7: 0.99}},
+            1,
+            4,
+            [],
+        ),  # ended: what still runs no longer counts
+    ],
+)
+def test_ends_and_stops_of_the_search(likely, beams, longest, expected):
+    words, end = 40, 3
+
+    def log(picture, row):
+        known = likely.get(row[1:], {})
+        rest = (1 - sum(known.values())) / (words - 1 - len(set(known) - {end}))
+        return torch.tensor([known.get(word, 1e-6 if word == end else rest + 1e-9) for word in range(words)]).log()
+
+    found = Speaker(log, 1).generate(torch.zeros(0), torch.tensor([2]), end, beams=beams, shortest=1, longest=longest)
+    assert found == [[2, *expected]]
 
 
 def test_captions_keep_the_prompt_and_the_lengths(swin_sizes, text_sizes):
