@@ -70,7 +70,12 @@ def task_of(state: Mapping[str, Tensor]) -> str:
 
 
 def convert_official(
-    state: Mapping[str, Tensor], image: ImageSizes, text: TextSizes, *, embed_dim: int | None = None
+    state: Mapping[str, Tensor],
+    image: ImageSizes,
+    text: TextSizes,
+    *,
+    embed_dim: int | None = None,
+    task: str | None = None,
 ) -> OfficialWeights:
     """Rename the weights of an official checkpoint.
 
@@ -79,12 +84,13 @@ def convert_official(
         image: sizes of its image encoder.
         text: sizes of its text part.
         embed_dim: of the joint space; None reads it off the weights.
+        task: None reads it off the weights.
 
     Raises:
         InputError: it is no X-VLM, or a weight has no place here.
     """
-    task = task_of(state)
-    _check_tied(state)
+    task = task or task_of(state)
+    _check_tied(state, task, text.text_layers)
     converted: dict[str, Tensor] = {}
     dropped: list[str] = []
     unknown: list[str] = []
@@ -119,13 +125,18 @@ def convert_official(
     return OfficialWeights(converted, arguments, dropped)
 
 
-def _check_tied(state: Mapping[str, Tensor]) -> None:
+def _check_tied(state: Mapping[str, Tensor], task: str, text_layers: int) -> None:
     """Second names of a weight must say the same, since one of them is dropped."""
+    shared = rf"({TEXT}(?:bert\.)?encoder\.layer\.)(\d+)(\.crossattention\.self\.(?:key|value)\..+)"
     for key, value in state.items():
         if key.endswith("cls.predictions.decoder.weight"):
             twin = key.replace("cls.predictions.decoder", "bert.embeddings.word_embeddings")
         elif key.endswith("cls.predictions.decoder.bias"):
             twin = key.replace("decoder.bias", "bias")
+        elif task.startswith("nlvr") and (found := re.fullmatch(shared, key)):
+            if (int(found[2]) - text_layers) % 2:
+                continue  # the second of a turn, with which its first is compared
+            twin = f"{found[1]}{int(found[2]) + 1}{found[3]}"
         else:
             continue
         if twin in state and not torch.equal(value, state[twin]):

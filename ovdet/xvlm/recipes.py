@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from ovdet.compat import load_checkpoint_file
 from ovdet.errors import InputError
+from ovdet.vlm.zoo import create_vlm
 from ovdet.xvlm.build import GRID_WINDOWS, AnyXVLM, xvlm
 from ovdet.xvlm.config import ImageSizes, SwinSizes, TextSizes, image_sizes, text_sizes
+from ovdet.xvlm.images import ViTImages
 from ovdet.xvlm.masking import WordMasking
 from ovdet.xvlm.official import OfficialWeights, convert_official, resize_weights
 from ovdet.xvlm.task_training import (
@@ -55,6 +58,7 @@ def base_training(
     *,
     start: str | None = None,
     swin: str | None = None,
+    vision: str | None = None,
     bert: str | None = None,
     image: ImageSizes | Mapping[str, Any] | None = None,
     text: TextSizes | Mapping[str, Any] | None = None,
@@ -67,11 +71,13 @@ def base_training(
         vocabulary: path of bert-base-uncased's vocab.txt.
         image_size: 224, 384 or 480 pixels.
         max_words: of a sentence.
-        max_tokens: of a sentence, [CLS] counted in.
+        max_tokens: of a sentence, [CLS] counted in; at most the positions of the text part.
         start: checkpoint of ours to start from (tools/convert/xvlm.py makes one of an official file); positions are
             brought to the picture size.
         swin: in place of `start`, for pre-training: official Swin-B weights of ImageNet-22k.
-        bert: with `swin`: weights of bert-base-uncased.
+        vision: in place of `swin`, where `image` is a vision transformer: a backbone of the zoo whose picture tower is
+            one of these sizes ("openai-vit-b-16"); positions are brought to the picture size.
+        bert: with `swin` or `vision`: weights of bert-base-uncased.
         image: other sizes than Swin-B's.
         text: other sizes than BERT-base's.
         settings: of the task: losses, max_masks, by_picture and clamp_temperature of `XVLMTraining`; heat=True makes
@@ -83,14 +89,17 @@ def base_training(
     """
     wanted = image_sizes(image) if image is not None else SwinSizes(image_size, GRID_WINDOWS[image_size])
     words = text_sizes(text) if text is not None else TextSizes()
-    tokens = SentenceTokens(read_vocabulary(vocabulary), max_words, max_tokens)
+    tokens = SentenceTokens(read_vocabulary(vocabulary), max_words, min(max_tokens, words.positions))
     if len(tokens.vocabulary) != words.vocabulary:
         raise InputError(f"{vocabulary} has {len(tokens.vocabulary)} tokens, the model {words.vocabulary}")
     model = xvlm(task, wanted, words)
     if start is not None:
         start_from(model, task, start, wanted)
-    elif swin is not None and bert is not None:
-        start_from_parts(model, swin, bert, wanted, words)
+    elif bert is not None and (swin is not None) != (vision is not None):
+        parts = swin_weights(swin) if swin is not None else zoo_weights(str(vision), model.image_encoder)
+        start_from_parts(model, parts, bert, wanted, words, origin=f"{swin or vision} and {bert}")
+    elif (swin, vision, bert) != (None, None, None):
+        raise InputError("a pre-training starts from `bert` and one of `swin` and `vision`; give both, or neither")
     return _training(task, model, tokens, settings)
 
 
@@ -150,30 +159,68 @@ def start_from(model: nn.Module, task: str, checkpoint: str | Path, image: Image
     return load_carried(model, carry_over(found, model.state_dict(), task), task, str(checkpoint))
 
 
+def swin_weights(path: str | Path) -> dict[str, Tensor]:
+    """Weights of an official Swin file under the names of an official X-VLM; its classifier is left out."""
+    return {f"vision_encoder.{key}": value for key, value in _state_of(path).items() if not key.startswith("head.")}
+
+
+def zoo_weights(name: str, encoder: nn.Module) -> dict[str, Tensor]:
+    """Weights of the picture tower of one of the zoo's contrastive models, for an encoder of its form.
+
+    Names and sizes of positions are brought over by timm, which knows open_clip's towers.
+
+    Args:
+        name: of the backbone.
+        encoder: that they are for.
+
+    Returns:
+        Weights under this package's names, "image_encoder.trunk...".
+
+    Raises:
+        InputError: the backbone has no such tower, or the encoder is no vision transformer.
+    """
+    from ovdet.vlm.contrastive.clip import OpenClipBackbone
+
+    backbone = create_vlm(name)
+    if not isinstance(encoder, ViTImages):
+        raise InputError(f"{name} starts a vision transformer; give its sizes as `image`")
+    if not isinstance(backbone, OpenClipBackbone):
+        raise InputError(f"{name} has no vision transformer of open_clip to start from")
+    tower = {key: value for key, value in backbone.model.state_dict().items() if key.startswith("visual.")}
+    found = checkpoint_filter_fn(tower, encoder.trunk)
+    kept = {key: value for key, value in found.items() if not key.startswith(("head.", "fc_norm."))}
+    return {f"image_encoder.trunk.{key}": value.float() for key, value in kept.items()}
+
+
 def start_from_parts(
-    model: nn.Module, swin: str | Path, bert: str | Path, image: ImageSizes, text: TextSizes
+    model: nn.Module,
+    parts: Mapping[str, Tensor],
+    bert: str | Path,
+    image: ImageSizes,
+    text: TextSizes,
+    origin: str = "parts",
 ) -> list[str]:
-    """Load an ImageNet Swin and a BERT into a model for pre-training, as published.
+    """Load an image encoder and a BERT into a model for pre-training, as published.
 
     Args:
         model: of task "pretrain".
-        swin: official file of Swin-B; its classifier is left out.
+        parts: weights of the image encoder, of `swin_weights` or `zoo_weights`.
         bert: bert-base-uncased, `pytorch_model.bin` or `model.safetensors`; pooler and next-sentence head are left out.
         image: sizes of the model's image encoder.
         text: sizes of its text part.
+        origin: what messages call them.
 
     Raises:
         InputError: as `start_from`.
     """
-    state: dict[str, Tensor] = {}
-    for key, value in _state_of(swin).items():
-        if not key.startswith("head."):
-            state[f"vision_encoder.{key}"] = value
+    ours = {key: value for key, value in parts.items() if key.startswith("image_encoder.")}
+    state = {key: value for key, value in parts.items() if key not in ours}
     for key, value in _state_of(bert).items():
         if not key.startswith(("bert.pooler.", "cls.seq_relationship.")):
             state["text_encoder." + key.replace("gamma", "weight").replace("beta", "bias")] = value
-    weights = resize_weights(convert_official(state, image, text, embed_dim=256), image)
-    return load_carried(model, weights.state_dict, "pretrain", f"{swin} and {bert}")
+    official = convert_official(state, image, text, embed_dim=256, task="pretrain")
+    weights = official.state_dict if ours else resize_weights(official, image).state_dict
+    return load_carried(model, {**weights, **ours}, "pretrain", origin)
 
 
 def carry_over(source: Mapping[str, Tensor], mine: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:

@@ -98,10 +98,11 @@ class XVLMFacts:
         vocabulary = vocabulary or self.vocabulary
         if not vocabulary:
             raise InputError("the checkpoint holds no vocabulary; give vocab.txt of bert-base-uncased with it")
-        wanted = dict(self.arguments.get("text", {})).get("vocabulary", 30522)
+        sizes = dict(self.arguments.get("text", {}))
+        wanted = sizes.get("vocabulary", 30522)
         if len(vocabulary) != wanted:
             raise InputError(f"the vocabulary has {len(vocabulary)} tokens, the model {wanted}; give the model's own")
-        return SentenceTokens(vocabulary, self.max_words, self.max_tokens)
+        return SentenceTokens(vocabulary, self.max_words, min(self.max_tokens, sizes.get("positions", 512)))
 
 
 def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> tuple[AnyXVLM, XVLMFacts]:

@@ -71,6 +71,27 @@ def test_the_vocabulary_may_come_later(main, files, tmp_path):
     assert len(answer) == 1 and answer.score is None and answer.confidence is None
 
 
+def test_sentences_are_cut_to_the_positions_there_are(main, files, tmp_path, caplog):
+    assert main(files("box", vocabulary="vocab.txt")) == 0
+    grounder = XVLMGrounder.load(tmp_path / "box.pth")
+    answers = grounder.predict([np.zeros((20, 30, 3), np.uint8)], ["the dog " * 15])[0]
+    assert len(answers) == 1 and "what comes after '... the dog the' is left out" in caplog.text
+
+
+@pytest.mark.parametrize("task", ["nlvr", "nlvr-pretrain"])
+@pytest.mark.parametrize("part", ["key.weight", "value.bias"])
+def test_keys_that_the_layers_of_a_turn_do_not_share_are_an_error(main, files, tmp_path, capsys, task, part):
+    arguments = files(task)
+    checkpoint = torch.load(arguments[0])
+    key = f"text_encoder.encoder.layer.4.crossattention.self.{part}"
+    checkpoint["model"][key] = checkpoint["model"][key] + 5
+    torch.save(checkpoint, arguments[0])
+    assert main(arguments) == 2
+    other = key.replace("layer.4", "layer.5")
+    assert f"error: {key} differs from {other}, to which X-VLM ties it" in capsys.readouterr().err
+    assert not (tmp_path / f"{task}.pth").exists()
+
+
 def test_positions_are_resized_on_request(main, files, tmp_path):
     assert main([*files("box"), "--image-size", "128", "--window", "4"]) == 0
     model, facts = load_model(tmp_path / "box.pth")

@@ -123,6 +123,13 @@ def test_a_small_model_compares_candidates_with_each_other(monkeypatch, tower):
     assert grounder.ground(encoded, SENTENCES, candidates_xyxy=np.zeros((0, 4)))[0].absent
 
 
+def test_sentences_are_cut_where_the_positions_end(model, vocabulary):
+    sizes = model.recipe["arguments"]
+    few = {**sizes, "text": {**sizes["text"], "positions": 7}}
+    assert XVLMFacts("xvlm", few, vocabulary).make_tokens().max_tokens == 7
+    assert XVLMFacts("xvlm", sizes, vocabulary).make_tokens().max_tokens == 40
+
+
 def test_what_falls_below_the_threshold_is_absent(model, tokens, vocabulary):
     grounder = desk(model, tokens, vocabulary, threshold=1.0)
     encoded = grounder.encode(picture())

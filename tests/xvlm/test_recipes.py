@@ -1,17 +1,23 @@
 from dataclasses import replace
 
+import open_clip
 import pytest
 import torch
 
 from ovdet.errors import InputError
+from ovdet.vlm.contrastive.clip import OpenClipBackbone
+from ovdet.vlm.zoo import create_vlm
+from ovdet.xvlm import recipes
 from ovdet.xvlm.build import xvlm
-from ovdet.xvlm.config import SwinSizes, plain
+from ovdet.xvlm.config import SwinSizes, TextSizes, ViTSizes, plain
 from ovdet.xvlm.positions import resize_relative_positions
 from ovdet.xvlm.recipes import NEW, base_training, carry_over, load_carried, read_answers
 from ovdet.xvlm.task_training import SelfCriticalTask
 from ovdet.xvlm.weights import XVLMFacts, save_model
 
 LARGER = SwinSizes(128, 4, 8, (2, 2, 2), (1, 2, 2), 0.0)
+OFFICIAL_IMAGE = SwinSizes(64, 2, 8, (2, 2, 2), (1, 2, 2), 0.0)
+OFFICIAL_TEXT = TextSizes(40, 32, 4, 48, 20, 2, 2, 2, 0.0, 0.0)
 
 
 @pytest.fixture
@@ -191,3 +197,48 @@ def test_answers_come_from_a_file(tmp_path):
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(InputError, match=message):
             read_answers(tmp_path / "a.json")
+
+
+@pytest.fixture
+def bert(official_state, tmp_path):
+    """BERT's own file, with what is left out of it, under the names of before."""
+    state = {key.removeprefix("text_encoder."): value for key, value in official_state("pretrain").items()
+             if key.startswith("text_encoder.") and "crossattention" not in key}  # fmt: skip
+    state = {key.replace("LayerNorm.weight", "LayerNorm.gamma"): value for key, value in state.items()}
+    state |= {"bert.pooler.dense.weight": torch.ones(2, 2), "cls.seq_relationship.bias": torch.ones(2)}
+    torch.save(state, tmp_path / "bert.bin")
+    return str(tmp_path / "bert.bin")
+
+
+def pretraining(tmp_path, image, **more):
+    """Of the sizes of the made-up official weights."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{n}" for n in range(OFFICIAL_TEXT.vocabulary - 5))]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    text = plain(OFFICIAL_TEXT)
+    return base_training("pretrain", str(tmp_path / "vocab.txt"), image=plain(image), text=text, **more).model
+
+
+def test_pre_training_starts_from_a_clip_of_the_zoo(bert, tmp_path, monkeypatch):
+    """Its encoder sees a picture as the tower of open_clip does."""
+    torch.manual_seed(0)
+    tower = dict(image_size=64, patch_size=16, width=32, layers=3, head_width=16, output_tokens=True)
+    clip = open_clip.CLIP(8, tower, dict(context_length=9, vocab_size=20, width=16, heads=2, layers=1), quick_gelu=True)
+    spec = create_vlm("imagenet-words").spec
+    backbone = OpenClipBackbone(clip, None, spec)
+    monkeypatch.setattr(recipes, "create_vlm", lambda name: backbone)
+    sizes = ViTSizes("clip", 64, 16, 32, 3, 2, 128, 2, "quick_gelu")
+    model = pretraining(tmp_path, sizes, vision="openai-vit-b-16", bert=bert).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        _, expected = clip.visual.eval()(images)
+        tokens = model.image_encoder(images).tokens
+    assert torch.allclose(tokens[:, 1:], expected, atol=1e-5)
+    larger = pretraining(tmp_path, replace(sizes, image_size=96), vision="openai-vit-b-16", bert=bert)
+    assert larger.image_encoder.trunk.pos_embed.shape == (1, 37, 32)
+    with pytest.raises(InputError, match="starts a vision transformer"):
+        pretraining(tmp_path, OFFICIAL_IMAGE, vision="openai-vit-b-16", bert=bert)
+    with pytest.raises(InputError, match="one of `swin` and `vision`"):
+        pretraining(tmp_path, sizes, vision="openai-vit-b-16")
+    monkeypatch.setattr(recipes, "create_vlm", create_vlm)
+    with pytest.raises(InputError, match="imagenet-words has no vision transformer"):
+        pretraining(tmp_path, sizes, vision="imagenet-words", bert=bert)

@@ -46,7 +46,8 @@ def convert(chosen: argparse.Namespace) -> str:
     checkpoint = load_checkpoint_file(chosen.checkpoint)
     state = checkpoint.get("model", checkpoint)
     image = read_image_sizes(chosen.vision_config, state)
-    weights = convert_official(state, image, read_text_sizes(chosen.text_config))
+    text = read_text_sizes(chosen.text_config)
+    weights = convert_official(state, image, text)
     if chosen.image_size is not None:
         image = replace(image, image_size=chosen.image_size)
         if isinstance(image, SwinSizes) and chosen.window is not None:
@@ -56,6 +57,7 @@ def convert(chosen: argparse.Namespace) -> str:
         builder="xvlm",
         arguments=weights.arguments,
         vocabulary=read_vocabulary(chosen.vocabulary) if chosen.vocabulary else (),
+        max_tokens=min(XVLMFacts.max_tokens, text.positions),
         trained_on=f"official checkpoint {chosen.checkpoint.name}",
     )
     if facts.vocabulary:
