@@ -52,7 +52,8 @@ class Segmenter:
             the segmenter of that name, else the default detector.
         batch_size: pictures looked at together; the result does not depend on it.
         precision: of the matrix products, for a model that is given by name or path.
-        mirror: also look in the mirror, see `SegGPTSegmenter`; likewise.
+        mirror: also look in the mirror, see `SegGPTSegmenter`; likewise. None is what suits the model: "stickers" does
+            with pictures, unless a detector's candidates are scored, and not in videos.
 
     Raises:
         InputError: unknown model name, damaged checkpoint or one of another room, or a device that is not there.
@@ -66,14 +67,15 @@ class Segmenter:
         detector: str | Path | Detector | None = None,
         batch_size: int = 1,
         precision: Precision = "fp32",
-        mirror: bool = False,
+        mirror: bool | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self.desk = load_segmenter(model, device) if isinstance(model, str | Path) else model
         if isinstance(model, str | Path):
-            self.desk.batch_size, self.desk.precision, self.desk.mirror = batch_size, precision, mirror
-        self.batch_size = batch_size
+            self.desk.batch_size, self.desk.precision = batch_size, precision
+            self.desk.mirror = self.desk.mirror if mirror is None else mirror
+        self.batch_size, self._mirror = batch_size, mirror
         self._detector, self._device = detector, device
 
     @property
@@ -146,7 +148,8 @@ class Segmenter:
                 raise InputError("this prompt was learned without candidates; give candidates to learn")
             return examples
         made = [self._taken(each, place) for place, each in enumerate(examples)]
-        prompt = self.desk.learn(made, mode=mode, ensemble=ensemble, together=together)
+        mirror = self._mirror if candidates is None else bool(self._mirror)
+        prompt = self.desk.learn(made, mode=mode, ensemble=ensemble, together=together, mirror=mirror)
         return replace(prompt, rows=self._rows(made, prompt.names)) if candidates else prompt
 
     def learn_tuned(self, prompt: str | Path | TunedPrompt, *, mode: Mode | None = None) -> Prompt:
@@ -306,7 +309,7 @@ class Segmenter:
         if first is None and not examples:
             raise InputError("nothing says what to follow; give a mask of the first frame, or examples")
         rule = {"mode": mode, "ensemble": ensemble, "rules": rules, "max_dets": max_dets}
-        follower = ClipFollower(self.desk, memory=memory, **rule)
+        follower = ClipFollower(self.desk, memory=memory, mirror=bool(self._mirror), **rule)
         for place, each in enumerate(examples):
             follower.give(self._taken(each, place))
         return self._follow(source, follower, first, names, resize)

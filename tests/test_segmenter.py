@@ -11,6 +11,7 @@ from ovdet.grounder import Grounder
 from ovdet.media import read_video, write_video
 from ovdet.seggpt.examples import Example
 from ovdet.seggpt.postprocess import MaskRules
+from ovdet.seggpt.predict import SegGPTSegmenter
 from ovdet.segmenter import weights_path
 
 RED, BLUE = (4, 4, 20, 20), (24, 8, 38, 30)
@@ -183,3 +184,24 @@ def test_mistakes_with_candidates_are_told(segmenter, shown):
         segmenter(shown, examples, candidates="ground")
     with pytest.raises(InputError, match="learned without candidates"):
         segmenter(shown, segmenter.learn(examples), candidates="detect")
+
+
+def test_the_shipped_model_looks_in_the_mirror_where_nobody_says(shown, blob_detector, monkeypatch):
+    """At pictures; not at frames, and not for a detector's candidates, unless it is asked for."""
+    example = (shown, box_mask(RED))
+    asked = []
+    learn = SegGPTSegmenter.learn
+
+    def watched(self, *args, **more):
+        asked.append(learn(self, *args, **more).mirror)
+        return learn(self, *args, **more)
+
+    monkeypatch.setattr(SegGPTSegmenter, "learn", watched)
+    frames = [shown, shown]
+    for said, expected in ((None, [True, False, False]), (False, [False] * 3), (True, [True] * 3)):
+        segmenter = Segmenter("stickers", "cpu", mirror=said, detector=Detector(blob_detector))
+        asked.clear()
+        segmenter.learn([example])
+        segmenter.learn([example], candidates="detect")
+        list(segmenter.video(frames, first=example[1]))
+        assert asked == expected

@@ -122,6 +122,7 @@ class SegmentJob(Job):
             ensemble=options.ensemble,
             rules=self.rules,
             max_dets=options.max_dets,
+            mirror=bool(options.mirror),
         )
         for example in self.wanted.examples:
             follower.give(example)

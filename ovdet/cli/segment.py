@@ -88,7 +88,11 @@ def make_parser() -> Parser:
         choices=("detect",),
         help="mark only what a detector finds to look like the example, and the model marks too (pictures only): surer",
     )
-    add("--mirror", action="store_true", help="also look in the mirror: surer, for more than twice the time")
+    add(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="also look in the mirror: surer, for more than twice the time (default: stickers does with pictures)",
+    )
     add("--threshold", type=float, metavar="T", help="of the soft mask, or of a candidate's score, 0 to 1")
     add("--largest", action="store_true", help="only the largest connected part of a mask")
     add("--fill-holes", action="store_true", help="fill what a mask encloses")

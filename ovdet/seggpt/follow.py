@@ -35,6 +35,7 @@ class ClipFollower:
         ensemble: likewise.
         rules: how masks are made of soft maps.
         max_dets: masks kept of a frame.
+        mirror: whether frames are looked at in the mirror too; None is what the segmenter says.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class ClipFollower:
         ensemble: Ensemble = "feature",
         rules: MaskRules | None = None,
         max_dets: int = 100,
+        mirror: bool | None = None,
     ) -> None:
         if memory < 0:
             raise InputError(f"memory must be at least 0 frames, got {memory}")
         self.segmenter, self.mode, self.ensemble = segmenter, mode, ensemble
-        self.rules, self.max_dets = rules, max_dets
+        self.rules, self.max_dets, self.mirror = rules, max_dets, mirror
         self.seen: tuple[tuple[str, ...], SoftMaps] | None = None
         """Names and soft maps of the frame at hand; None where nothing was followed yet."""
         self._given: list[Example] = []
@@ -91,7 +93,9 @@ class ClipFollower:
         if self._prompt is None:
             examples = [*self._given, *self._recent]
             self._sights.keep([example.image for example in examples])
-            self._prompt = self.segmenter.learn(examples, mode=self.mode, ensemble=self.ensemble, sights=self._sights)
+            self._prompt = self.segmenter.learn(
+                examples, mode=self.mode, ensemble=self.ensemble, mirror=self.mirror, sights=self._sights
+            )
         soft_maps = next(self.segmenter.look([image], self._prompt))
         self.seen = self._prompt.names, soft_maps
         found = self.segmenter.decide(soft_maps, self._prompt, self.rules, self.max_dets)

@@ -60,12 +60,14 @@ class Prompt:
         mode: what an answer is.
         passes: over the network, for each picture.
         rows: (K, D), what a detector takes for the classes in the place of names, if candidates are to be its masks.
+        mirror: whether pictures are looked at in the mirror too, as the examples were.
     """
 
     names: tuple[str, ...]
     mode: Mode
     passes: tuple[Pass, ...]
     rows: Tensor | None = None
+    mirror: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class SegGPTSegmenter:
         max_aspect: pictures longer than this are looked at in overlapping windows, since the network sees every
             picture as one of its own shape. `math.inf` always squeezes, as the authors' tool does.
         mirror: also show each example in the mirror, and look at each picture in the mirror too, of which the soft maps
-            are averaged: surer, for more than twice the time with one example.
+            are averaged: surer, for more than twice the time with one example. Where a call does not say.
     """
 
     def __init__(
@@ -203,6 +205,7 @@ class SegGPTSegmenter:
         mode: Mode = "semantic",
         ensemble: Ensemble = "feature",
         together: bool = False,
+        mirror: bool | None = None,
         sights: Sights | None = None,
     ) -> Prompt:
         """Compute once what examples give for every picture.
@@ -218,6 +221,7 @@ class SegGPTSegmenter:
                 examples into one canvas, at the cost of one, in less detail.
             together: paint all classes in one pass, each in a colour of its own, instead of one pass a class.
                 Faster, and less exact the more classes there are. Every example then joins in for every class.
+            mirror: see the class; None is what it says.
             sights: what was seen of the examples' pictures by earlier calls, and what will be; None: only in this one.
 
         Raises:
@@ -232,11 +236,12 @@ class SegGPTSegmenter:
         examples = [example.resized(self.model.config.picture_hw) for example in examples]
         groups = [names] if together else [(name,) for name in names]
         sights = sights or Sights(self.model)
+        mirror = self.mirror if mirror is None else mirror
         passes = []
         for group in groups:
-            tokens = self._encode(self._pairs(examples, group, ensemble), _kind_of(mode), sights)
+            tokens = self._encode(self._pairs(examples, group, ensemble), _kind_of(mode), sights, mirror)
             passes.append(Pass(tokens, tuple(names.index(name) for name in group), class_colours(len(group))))
-        return Prompt(names, mode, tuple(passes))
+        return Prompt(names, mode, tuple(passes), mirror=mirror)
 
     def learn_tuned(self, tuned: TunedPrompt, mode: Mode | None = None) -> Prompt:
         """Take a prompt that in-context tuning made: one pass for all its classes.
@@ -257,7 +262,8 @@ class SegGPTSegmenter:
             halves = torch.cat([picture, picture.flip(3)]), torch.cat([painting, painting.flip(3)])
         with self._autocast():
             tokens = self.model.encode_examples(*halves, tuned.kind)
-        return Prompt(tuned.names, mode, (Pass(tokens, tuple(range(len(tuned.names))), tuned.colours),))
+        only = Pass(tokens, tuple(range(len(tuned.names))), tuned.colours)
+        return Prompt(tuned.names, mode, (only,), mirror=self.mirror)
 
     def soft_masks(self, images: Sequence[np.ndarray], prompt: Prompt) -> list[np.ndarray]:
         """How sure the network is of each class at each pixel.
@@ -345,7 +351,7 @@ class SegGPTSegmenter:
     def _paint(self, pictures: Sequence[np.ndarray], prompt: Prompt) -> np.ndarray:
         """(B, K, h, w) soft maps of pictures of the network's size."""
         targets = self._to_input(pictures)
-        if self.mirror:
+        if prompt.mirror:
             targets = torch.cat([targets, targets.flip(3)])
         maps = np.zeros((len(pictures), len(prompt.names), *targets.shape[2:]), np.float32)
         with torch.no_grad(), self._autocast():
@@ -354,7 +360,7 @@ class SegGPTSegmenter:
             with self._autocast():
                 painted = self.model.paint(run.tokens, targets, seen)
             soft = soft_masks(self.model.to_colours(painted), run.colours)  # (B or 2 B, k, h, w)
-            if self.mirror:
+            if prompt.mirror:
                 straight, mirrored = soft.chunk(2)
                 soft = (straight + mirrored.flip(3)) / 2
             maps[:, list(run.labels)] = soft.cpu().numpy()
@@ -380,13 +386,15 @@ class SegGPTSegmenter:
             ids[index + 1] = group.index(name) + 1 if name in group else 0
         return example.image, paint_labels(ids[example.labels], colours)
 
-    def _encode(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind, sights: Sights) -> ExampleTokens:
+    def _encode(
+        self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: Kind, sights: Sights, mirror: bool
+    ) -> ExampleTokens:
         """Tokens of examples, in the mirror too if that is wanted."""
         pictures, paintings = zip(*pairs, strict=True)
         shown, painted = self._to_input(pictures), self._to_input(paintings)
         with self._autocast():
             seen = sights.of(pictures, shown)
-            if self.mirror:
+            if mirror:
                 flipped = shown.flip(3)
                 other = sights.of(pictures, flipped, mirrored=True)
                 shown, painted = torch.cat([shown, flipped]), torch.cat([painted, painted.flip(3)])

@@ -69,6 +69,8 @@ def test_in_the_mirror_what_is_seen_is_the_mean_of_both_views(tiny_model):
         np.testing.assert_allclose(found, (straight + back[:, :, ::-1]) / 2, atol=1e-5)
     (turned,) = mirrored.soft_masks([pictures[0][:, ::-1].copy()], mirrored.learn(both[1:]))
     (found,) = mirrored.soft_masks([pictures[0]], mirrored.learn(both[:1]))
+    (asked,) = plain.soft_masks([pictures[0]], plain.learn(both[:1], mirror=True))
+    np.testing.assert_allclose(asked, found, atol=1e-5)
     inside = (slice(None), slice(1, None))  # the seam depends on the first example more than on the others
     np.testing.assert_allclose(turned[:, :, ::-1][inside], found[inside], atol=1e-5)
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="stickers", help="of ovdet segment (default: stickers)")
-    parser.add_argument("--mirror", action="store_true", help="also look in the mirror")
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, help="also look in the mirror")
     args = parser.parse_args(argv)
     segmenter = Segmenter(args.model, mirror=args.mirror)
     for title, candidates in (("all that is painted", None), ("a detector's masks that fit", "detect")):

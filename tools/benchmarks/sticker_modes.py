@@ -4,7 +4,7 @@ python tools/benchmarks/sticker_modes.py together            two or three names 
 python tools/benchmarks/sticker_modes.py instance            two drawings of a name: is only the example's marked?
 python tools/benchmarks/sticker_modes.py prompt FILE         a tuned prompt beside 1 and 8 examples of each of its names
 
-Scenes of stickers as in tools/evaluate/few_shot.py, from a stream that no training draws.
+Scenes of stickers as in tools/evaluate/few_shot.py, from a stream that no training draws; without the mirror.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = parser.parse_args(argv)
     if (args.what == "prompt") != (args.prompt is not None):
         raise InputError("give the FILE of a prompt with 'prompt', and none otherwise")
-    segmenter = Segmenter(args.model)
+    segmenter = Segmenter(args.model, mirror=False)
     world = sticker_world(stream=args.stream, objects=(1, 4), long_side=(40, 140), side=160)
     measured = {"together": together, "instance": instance, "prompt": prompt}[args.what](segmenter, world, args)
     print(", ".join(f"{name} {value:.1f}" for name, value in measured.items()))

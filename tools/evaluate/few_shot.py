@@ -78,7 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=("semantic", "instance"), default="semantic")
     parser.add_argument("--candidates", choices=("detect",), help="masks of a detector that fit, instead of all paint")
     parser.add_argument("--detector", help="that finds candidates (default: suits the model's name)")
-    parser.add_argument("--mirror", action="store_true", help="also look at examples and pictures in the mirror")
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="also look at examples and pictures in the mirror (default: as `ovdet segment` does with this model)",
+    )
     parser.add_argument("--threshold", type=float, help="of the soft mask, or of a candidate's score")
     parser.add_argument("--scoring-size", type=int, help="side of the square to score at (default: the query's size)")
     parser.add_argument("--device", default="cpu")
@@ -211,7 +215,8 @@ def open_model(args: argparse.Namespace) -> tuple[Answer, dict[str, Any]]:
         found = segmenter(episode.query, prompt, rules=rules)
         return found.masks[0] if len(found) else np.zeros(episode.query.shape[:2], bool)
 
-    facts = {"mode": args.mode, "ensemble": args.ensemble, "mirror": args.mirror, "candidates": args.candidates}
+    mirror = bool(args.mirror) if args.candidates or args.mirror is not None else segmenter.desk.mirror
+    facts = {"mode": args.mode, "ensemble": args.ensemble, "mirror": mirror, "candidates": args.candidates}
     if args.candidates:
         facts["detector"] = segmenter.detector.name
     facts |= {"threshold": threshold, "mask_colour": "white"}

@@ -103,7 +103,7 @@ def answer(desk: SegGPTSegmenter, clip: Clip, folder: Path, memory: int, mode: L
         for index, objects in clip.prompts().items()
     }
     frames = (clip.image(index) for index in range(len(clip.frames)))
-    follower = ClipFollower(desk, memory=memory, mode=mode)
+    follower = ClipFollower(desk, memory=memory, mode=mode, mirror=False)  # as `ovdet segment` does with videos
     for path, found in zip(paths, follow(follower, frames, starts), strict=True):
         numbers = np.array([0, *map(int, found.class_names)])
         write_label_png(path, numbers[found.label_map()])
