@@ -3,7 +3,8 @@
 weights.
 
 One name a canvas again, on more scenes than the stages before drew (docs/seggpt.md).
-Here: not trained yet.
+Here: 2026-12-01, 54,400 canvases, 76 minutes of a core: 0.615 base, 0.579 novel (300 one-shot validation episodes of
+each; the second stage 0.606, 0.591). Not shipped.
 """
 
 from mmengine.config import read_base
