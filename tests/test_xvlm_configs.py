@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import pickle
 import runpy
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
+from mmengine.runner import Runner
 from PIL import Image
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from ovdet.data.sampling import Draw
 from ovdet.engine.config import load_config
@@ -31,15 +33,31 @@ PUBLISHED = {
     "refcoco_plus_weak": (2e-5, 3755, 375),
     "retrieval_coco": (3e-5, 35420, 3542),
     "retrieval_flickr30k": (3e-5, 9060, 906),
-    "vqa": (5e-5, None, None),
-    "vqa_480": (5e-5, None, None),
+    "vqa": (5e-5, 34270, 3427),
+    "vqa_480": (5e-5, 34270, 3427),
     "nlvr2_stage1": (3e-5, 9990, 999),
     "nlvr2": (3e-5, 10790, 1079),
     "caption_stage1": (3e-5, 9990, 999),
     "caption": (1e-5, 11065, 1106),
     "caption_scst": (1e-5, 44275, 4427),
 }
-"""Learning rate, steps, warm-up: specifications of the official configurations; batches are dropped where cut short."""
+"""Learning rate, steps, warm-up: specifications of the official configurations; batches are dropped where cut short.
+
+Those of VQA are of its official questions alone: how many of Visual Genome's come to them, a list of your own says.
+"""
+VQA_QUESTIONS, PROCESSES = 443757 + 214354, 8
+RELEASED = {"pretrain_4m": 200000, "pretrain_16m": 200000, "caption": 11065, "caption_scst": 41000}
+"""Steps of the published files, where not the best pass was published."""
+CHOSEN = {
+    "refcoco_plus_box": "refcoco+/val_inclusive",
+    "refcoco_plus_weak": "refcoco+/val_inclusive",
+    "retrieval_coco": "retrieval/mean",
+    "retrieval_flickr30k": "retrieval/mean",
+    "nlvr2": "nlvr/accuracy",
+    "caption": "caption/CIDEr",
+    "caption_scst": "caption/CIDEr",
+}
+"""What the best checkpoint is chosen by. Those of VQA validate on questions without answers: the last pass counts."""
 
 WORDS = "a red blue thing is it yes no left right of picture the two dog".split()
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -48,7 +66,7 @@ IMAGE = dict(kind="swin", image_size=SIDE, window=2, width=8, depths=[2, 2, 2], 
 TEXT = dict(
     vocabulary=len(VOCABULARY), width=32, heads=4, hidden=64, positions=64, text_layers=2, fusion_layers=2, dropout=0.0
 )
-TRAIN, TEST = ("train_dataloader", "val_dataloader")
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def configs(*, tested=False):
@@ -80,15 +98,31 @@ def folder(tmp_path_factory):
     write_refcoco(root)
     said = [{"raw": "A red thing."}, {"raw": "The dog is blue."}]
     images = [
-        {"filename": f"{n}.png", "imgid": n, "split": "train" if n < 3 else "test", "sentences": said} for n in range(4)
+        {"filename": f"{n}.png", "imgid": n, "split": split, "sentences": said}
+        for n, split in enumerate(("train", "train", "val", "test"))
     ]
     (root / "dataset_coco.json").write_text(json.dumps({"images": images}))
     questions = [{"question": "Is it red?", "answer": ["yes"] * 6 + ["no"] * 4, "image": f"{n}.png", "question_id": n,
                   "dataset": "vg" if n else "vqa"} for n in range(3)]  # fmt: skip
     (root / "questions.json").write_text(json.dumps(questions))
+    write_vqa(root, questions)
     pairs = [{"sentence": "two dog", "images": ["0.png", "1.png"], "label": label} for label in ("True", "False")]
     (root / "pairs.json").write_text(json.dumps(pairs))
     return root
+
+
+def write_vqa(root, questions):
+    """The same questions in the official form."""
+    asked = [{"question": one["question"], "image_id": one["question_id"], "question_id": one["question_id"]}
+             for one in questions]  # fmt: skip
+    notes = [{"question_id": one["question_id"], "answers": [{"answer": said} for said in one["answer"]],
+              "question_type": "is it", "answer_type": "yes/no"} for one in questions]  # fmt: skip
+    (root / "v2_OpenEnded_mscoco_val2014_questions.json").write_text(json.dumps({"questions": asked}))
+    (root / "v2_mscoco_val2014_annotations.json").write_text(json.dumps({"annotations": notes}))
+    (root / "val2014").mkdir()
+    for one in asked:
+        picture = (root / f"{one['image_id']}.png").read_bytes()
+        (root / "val2014" / f"COCO_val2014_{one['image_id']:012d}.jpg").write_bytes(picture)
 
 
 def write_refcoco(root):
@@ -117,9 +151,9 @@ def shrink(config, folder):
     if "answers" in task:
         (folder / "answers.json").write_text('["yes", "no"]')
         task.answers = str(folder / "answers.json")
-    for loader in (TRAIN, TEST):
+    for loader in LOADERS:
         if loader in config:
-            config[loader].batch_size = min(config[loader].batch_size, 4)
+            config[loader].update(batch_size=min(config[loader].batch_size, 4), num_workers=0, persistent_workers=False)
             replace_files(config[loader].dataset, folder)
     if "texts" in config.train_dataloader.collate_fn:
         config.train_dataloader.collate_fn.texts = 5
@@ -144,7 +178,10 @@ def replace_files(dataset, folder):
         dataset.files = [str(folder / f"{kind}.{'json' if kind == 'questions' else 'jsonl'}")]
     if "file" in dataset:
         dataset.file = str(folder / ("pairs.jsonl" if name == "nlvr2_pairs" else "dataset_coco.json"))
-    if name in ("refcoco_training", "refcoco_test", "karpathy_training", "karpathy_test", "nlvr2_pairs"):
+    for key in ("questions", "annotations"):
+        if dataset.get(key):
+            dataset[key] = str(folder / Path(dataset[key]).name)
+    if name in ("vqa_test", "refcoco_training", "refcoco_test", "karpathy_training", "karpathy_test", "nlvr2_pairs"):
         dataset.verify = False
     if name == "pretraining_steps":
         dataset.update(image_batch=4, region_pictures=3, region_texts_drawn=6)
@@ -167,10 +204,14 @@ def hand_reward(model, config, folder):
     """Of a training by reward: its hook, and frequencies that its tool counts."""
     for hook in config.custom_hooks:
         if "reward" in hook:
-            path = folder / "frequencies.json"
-            runpy.run_path(str(COUNT_WORDS))["main"]([str(folder / "dataset_coco.json"), "--out", str(path)])
-            hook.reward.frequencies = str(path)
+            hook.reward.frequencies = str(count_words(folder))
             HOOKS.build(hook).before_train(SimpleNamespace(model=model))
+
+
+def count_words(folder):
+    path = folder / "frequencies.json"
+    runpy.run_path(str(COUNT_WORDS))["main"]([str(folder / "dataset_coco.json"), "--out", str(path)])
+    return path
 
 
 def samples_of(dataset, count):
@@ -192,16 +233,30 @@ def test_every_published_recipe_is_here():
     assert {path.stem for path in PATHS} == set(PUBLISHED)
 
 
+def steps_of_passes(config):
+    """Steps of a loop over as many questions as the official splits have, dealt to the published processes."""
+    own = math.ceil(VQA_QUESTIONS / PROCESSES)
+    loader = DataLoader(range(own), batch_size=config.train_dataloader.batch_size)
+    runner = SimpleNamespace(visualizer=SimpleNamespace())
+    arguments = {key: value for key, value in config.train_cfg.items() if key != "type"}
+    loop = config.train_cfg.type(runner, loader, **arguments)
+    assert loop.val_interval == loop.max_iters  # once, behind the last pass
+    return loop.max_iters
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_schedule(name):
     """Linear from 0 over the warm-up, then linear to 0: as the official code's rule says, at some steps."""
     rate, steps, warm_up = PUBLISHED[name]
     config = load_config(path_of(name))
-    steps, warm_up = steps or config.steps, warm_up or config.warm_up
-    assert config.train_cfg.max_iters == config.steps == steps and config.warm_up == warm_up
+    if name.startswith("vqa"):
+        assert steps_of_passes(config) == steps and config.param_scheduler[0].warm_up == warm_up / steps
+    else:
+        assert config.train_cfg.max_iters == config.steps == steps and config.warm_up == warm_up
     assert config.optim_wrapper.optimizer.lr == rate and config.optim_wrapper.optimizer.weight_decay == 0.01
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    schedulers = [PARAM_SCHEDULERS.build({**one, "optimizer": optimiser}) for one in config.param_scheduler]
+    given = {"end": steps, "optimizer": optimiser}  # by mmengine; the steps of the loop where a schedule states no end
+    schedulers = [PARAM_SCHEDULERS.build({**given, **one}) for one in config.param_scheduler]
     wanted = {0, 1, warm_up // 2, warm_up, warm_up + 1, min(2 * warm_up, 6000)}
     for step in range(max(wanted) + 1):
         if step in wanted:
@@ -221,10 +276,10 @@ def test_the_parts_build_and_the_config_can_be_dumped(name, tmp_path):
         HOOKS.build({**hook, "out_dir": str(tmp_path)} if key == "checkpoint" else hook)
     if "val_evaluator" in config:
         METRICS.build(config.val_evaluator)
-        assert config.test_dataloader == config.val_dataloader
+        METRICS.build(config.test_evaluator)
     config.dump(tmp_path / "dumped.py")
     again = load_config(tmp_path / "dumped.py")
-    assert again.model.task.task == config.model.task.task and again.steps == config.steps
+    assert again.model.task.task == config.model.task.task and again.train_cfg.keys() == config.train_cfg.keys()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -248,27 +303,122 @@ def test_one_training_step(name, folder):
     assert any("image_encoder" in key for key in moved) and any("text_encoder" in key for key in moved)
 
 
-@pytest.mark.parametrize("name", configs(tested=True))
-def test_one_evaluation(name, folder, monkeypatch, tmp_path):
-    if name.startswith("caption"):
-        pytest.importorskip("pycocoevalcap")
-        monkeypatch.setattr(captions, "find_java", lambda: False)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_weight_that_learns_gets_a_gradient(name, folder):
+    """Else processes of a distributed training wait for each other, unless the config says that this may be."""
     torch.manual_seed(0)
+    config = load_config(path_of(name))
+    shrink(config, folder)
+    model = MODELS.build(config.model)
+    hand_reward(model, config, folder)
+    loader = config.train_dataloader
+    batch = collate(loader, samples_of(build_from(loader.dataset), loader.batch_size))
+    for one in [each for each in batch.values() if each is not None] if "regions" in batch else [batch]:
+        model.zero_grad()
+        model.parse_losses(model(mode="loss", **one))[0].backward()
+        idle = [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None]
+        assert not idle or config.get("find_unused_parameters"), idle
+
+
+def test_the_published_checkpoints_are_kept():
+    """The best by a named number, or a step that is still there at the end."""
+    for name in PUBLISHED:
+        config = load_config(path_of(name))
+        hook, loop = config.default_hooks.checkpoint, config.train_cfg
+        assert hook.get("save_best") == CHOSEN.get(name) and hook.get("rule") == ("greater" if name in CHOSEN else None)
+        if name in CHOSEN:  # else the steps of best checkpoints, which are saved once more, push others out
+            assert loop.val_interval % hook.interval == 0
+        if name in RELEASED:
+            saved = [*range(hook.interval, loop.max_iters, hook.interval), loop.max_iters]
+            assert RELEASED[name] in (saved if hook.max_keep_ckpts < 0 else saved[-hook.max_keep_ckpts :])
+    untold = {name for name in configs(tested=True) if name not in CHOSEN}
+    assert untold == {"vqa", "vqa_480"}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_the_best_checkpoint_is_saved_by_the_loop(name, folder, monkeypatch, tmp_path):
+    """Two steps of the runner itself, with a validation behind each."""
+    no_java(name, monkeypatch)
     config = load_config(path_of(name))
     shrink(config, folder)
     if "out" in config.val_evaluator:
         config.val_evaluator.out = str(tmp_path / "answers.json")
+    config.train_cfg.update(max_iters=2, val_interval=1)
+    config.default_hooks.checkpoint.interval = 1
+    config.update(work_dir=str(tmp_path), log_level="ERROR")
+    for hook in config.custom_hooks:
+        if "reward" in hook:
+            hook.reward.frequencies = str(count_words(folder))
+    runner = Runner.from_cfg(config)
+    runner.train()
+    (best,) = tmp_path.glob("best_*.pth")
+    assert best.name.startswith(f"best_{CHOSEN[name].replace('/', '_')}_iter_")
+    values, _ = runner.message_hub.get_scalar(f"val/{CHOSEN[name]}").data
+    assert len(values) == 2 and runner.message_hub.get_info("best_score") == max(values)
+
+
+def test_what_is_tested_has_answers():
+    """NLVR2's public test and not the part that the best pass is chosen by; questions whose answers are public."""
+    nlvr = load_config(path_of("nlvr2"))
+    assert [Path(nlvr[loader].dataset.file).stem for loader in LOADERS] == ["train", "dev", "test1"]
+    for name in ("vqa", "vqa_480"):
+        config = load_config(path_of(name))
+        dataset = config.test_dataloader.dataset
+        assert "val2014" in dataset.questions and "val2014" in dataset.annotations
+        assert dataset.side == config.val_dataloader.dataset.side == config.model.task.image_size
+
+
+def test_answers_for_the_server_by_options(folder, tmp_path):
+    """The command of docs/grounding_data.md."""
+    options = {"test_dataloader.dataset.questions": "data/vqa/v2_OpenEnded_mscoco_test2015_questions.json",
+               "test_dataloader.dataset.annotations": None,
+               "test_evaluator.out": "work_dirs/vqa_answers.json"}  # fmt: skip
+    page = (FOLDER.parents[1] / "docs" / "grounding_data.md").read_text()
+    assert all(f"{key}={value}" in page for key, value in options.items())
+    config = load_config(path_of("vqa"), {**options, "test_evaluator.out": str(tmp_path / "answers.json")})
+    shrink(config, folder)
+    asked = folder / "v2_OpenEnded_mscoco_val2014_questions.json"
+    config.test_dataloader.dataset.questions = str(asked)
+    model, dataset = MODELS.build(config.model).eval(), DATASETS.build(config.test_dataloader.dataset)
+    metric = METRICS.build(config.test_evaluator)
+    batch = collate(config.test_dataloader, [dataset[index] for index in range(len(dataset))])
+    metric.process(batch, model(mode="predict", **batch))
+    assert metric.evaluate(size=len(dataset)) == {"vqa/answered": len(dataset)}
+    assert {one["question_id"] for one in json.loads((tmp_path / "answers.json").read_text())} == {0, 1, 2}
+
+
+def no_java(name, monkeypatch):
+    if name.startswith("caption"):
+        pytest.importorskip("pycocoevalcap")
+        monkeypatch.setattr(captions, "find_java", lambda: False)
+
+
+@pytest.mark.parametrize("phase", ["val", "test"])
+@pytest.mark.parametrize("name", configs(tested=True))
+def test_one_evaluation(name, phase, folder, monkeypatch, tmp_path):
+    no_java(name, monkeypatch)
+    torch.manual_seed(0)
+    config = load_config(path_of(name))
+    shrink(config, folder)
+    loader, evaluator = config[f"{phase}_dataloader"], config[f"{phase}_evaluator"]
+    if "out" in evaluator:
+        evaluator.out = str(tmp_path / "answers.json")
     model = MODELS.build(config.model).eval()
-    dataset = DATASETS.build(config.val_dataloader.dataset)
-    metric = METRICS.build(config.val_evaluator)
+    dataset = DATASETS.build(loader.dataset)
+    metric = METRICS.build(evaluator)
+    if getattr(metric, "keep", 0):
+        model.task.keeps_states, metric.score_pairs = True, model.task.score_pairs
     metric.dataset_meta = dataset.metainfo
-    batch = collate(config.val_dataloader, [dataset[index] for index in range(len(dataset))])
+    batch = collate(loader, [dataset[index] for index in range(len(dataset))])
     with torch.no_grad():
         metric.process(batch, model(mode="predict", **batch))
     numbers = metric.evaluate(size=len(dataset))
     assert numbers and all(np.isfinite(value) for value in numbers.values())
     assert metric.report["protocol"]["dataset"] == dataset.metainfo["dataset"]
     assert len(metric.report["protocol"]["split_sha256"]) == 64
+    assert phase == "test" or name not in CHOSEN or CHOSEN[name] in numbers
+    if name.startswith("vqa"):
+        assert phase == "val" or "vqa/all" in numbers
     if name.startswith("refcoco_plus"):
         assert {key.split("/")[1].split("_")[0] for key in numbers} == {"all", "val", "testB"}
 

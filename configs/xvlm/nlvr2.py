@@ -1,5 +1,6 @@
 """X-VLM base on NLVR2.   tools/dist_train.sh configs/xvlm/nlvr2.py 8
 
+The best of the passes is kept, by its accuracy on dev, as published; tools/test.py is on test-P (test1.json).
 Official README: dev / test-P 84.41 / 84.76 (16M), 84.16 / 84.21 (4M).
 Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
@@ -45,7 +46,13 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=nlvr2_pairs, file="data/nlvr2/dev.json", picture_root="data/nlvr2"),
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(
+    batch_size=10,
+    collate_fn=dict(type=collate_pairs),
+    num_workers=4,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(type=nlvr2_pairs, file="data/nlvr2/test1.json", picture_root="data/nlvr2"),
+)
 val_evaluator = dict(type=PairMetric)
 test_evaluator = val_evaluator
 optim_wrapper = dict(
@@ -58,4 +65,5 @@ param_scheduler = [
     dict(type=LinearLR, start_factor=1e-6, by_epoch=False, begin=0, end=warm_up + 1),
     dict(type=LinearLR, start_factor=1.0, end_factor=0.0, by_epoch=False, begin=warm_up, end=steps + 1),
 ]
-train_cfg.update(max_iters=steps, val_interval=steps // 10)
+train_cfg.update(max_iters=steps, val_interval=1079)
+default_hooks.checkpoint.update(interval=1079, save_best="nlvr/accuracy", rule="greater")

@@ -6,11 +6,12 @@ Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs
 """
 
 from mmengine.config import read_base
-from mmengine.optim import AmpOptimWrapper, LinearLR
+from mmengine.optim import LinearLR
 from torch.optim import AdamW
 
 from ovdet.data.batches import only_one
 from ovdet.data.grains import pretraining_steps
+from ovdet.engine.loss_scale import CappedAmpOptimWrapper
 from ovdet.engine.sentences import ByName, SentenceTraining, TwoGrainLoop
 from ovdet.xvlm.recipes import base_training
 
@@ -54,7 +55,7 @@ train_dataloader = dict(
     ),
 )
 optim_wrapper = dict(
-    type=AmpOptimWrapper,
+    type=CappedAmpOptimWrapper,
     constructor=ByName,
     optimizer=dict(type=AdamW, lr=1e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
     paramwise_cfg=dict(no_decay=no_decay, faster=new_parts, lr_mult=2.0),

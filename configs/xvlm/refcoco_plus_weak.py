@@ -1,6 +1,7 @@
 """X-VLM base on RefCOCO+ without boxes: contrastive and matching losses on pictures and sentences.
 
 tools/dist_train.sh configs/xvlm/refcoco_plus_weak.py 8
+The best of the passes is kept, by its accuracy on val, as published.
 First public README, 4M: val / testA / testB 68.5 / 76.5 / 57.1, heat maps (layer 9) over MAttNet's detector boxes.
 Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
@@ -64,3 +65,4 @@ param_scheduler = [
     dict(type=LinearLR, start_factor=1.0, end_factor=0.0, by_epoch=False, begin=warm_up, end=steps + 1),
 ]
 train_cfg.update(max_iters=steps, val_interval=751)
+default_hooks.checkpoint.update(interval=751, save_best="refcoco+/val_inclusive", rule="greater")

@@ -1,25 +1,25 @@
 """X-VLM base on VQAv2 at 480 pixels, with Visual Genome's questions.   tools/dist_train.sh configs/xvlm/vqa_480.py 8
 
 Official README: half a point more than at 384 pixels (a comment of the official code).
+The last of 10 passes is the published one. Then the test's answers are written to work_dirs/vqa_answers.json, for the
+server; tools/test.py scores the official val questions, which were learned too: docs/grounding_data.md has more.
 Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs.py).
 """
 
 from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler
-from mmengine.optim import LinearLR, OptimWrapper
+from mmengine.optim import OptimWrapper
 from torch.optim import AdamW
 
 from ovdet.data.sampling import SeededSampler
-from ovdet.data.vqa import collate_questions, question_lists_test, question_lists_training
+from ovdet.data.vqa import collate_questions, question_lists_test, question_lists_training, vqa_test
+from ovdet.engine.passes import LinearUpAndDown, PassLoop
 from ovdet.engine.sentences import ByName, SentenceTraining
 from ovdet.metrics.sentence_evaluators import QuestionMetric
 from ovdet.xvlm.recipes import base_training
 
 with read_base():
     from .._base_.sentences import *
-
-pass_length = (443757 + 214354) // 192  # and Visual Genome's questions, whose number depends on your file
-steps, warm_up = 10 * pass_length, pass_length
 
 model = dict(
     type=SentenceTraining,
@@ -55,9 +55,21 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=question_lists_test, files=["data/vqa/vqa_test.json"], picture_root="data/coco", side=480),
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(
+    batch_size=32,
+    collate_fn=dict(type=collate_questions),
+    num_workers=4,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(
+        type=vqa_test,
+        questions="data/vqa/v2_OpenEnded_mscoco_val2014_questions.json",
+        annotations="data/vqa/v2_mscoco_val2014_annotations.json",
+        picture_root="data/coco",
+        side=480,
+    ),
+)
 val_evaluator = dict(type=QuestionMetric, out="work_dirs/vqa_answers.json")
-test_evaluator = val_evaluator
+test_evaluator = dict(type=QuestionMetric)
 optim_wrapper = dict(
     type=OptimWrapper,
     constructor=ByName,
@@ -66,8 +78,5 @@ optim_wrapper = dict(
         no_decay=no_decay, faster=[r"answer_layers\.layers\.\d+\.cross_attn\.(key|value)\."], lr_mult=2.0
     ),
 )
-param_scheduler = [
-    dict(type=LinearLR, start_factor=1e-6, by_epoch=False, begin=0, end=warm_up + 1),
-    dict(type=LinearLR, start_factor=1.0, end_factor=0.0, by_epoch=False, begin=warm_up, end=steps + 1),
-]
-train_cfg.update(max_iters=steps, val_interval=steps // 10)
+param_scheduler = [dict(type=LinearUpAndDown, by_epoch=False, warm_up=0.1)]
+train_cfg = dict(type=PassLoop, passes=10, val_passes=10)  # their steps are counted when the lists are read

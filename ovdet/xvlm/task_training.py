@@ -175,6 +175,9 @@ class PairTask(_Task):
 
     def __init__(self, model: PairModel, tokens: SentenceTokens) -> None:
         super().__init__(model, tokens)
+        if model.image_projection is not None:
+            # It draws pairs and learns nothing; distributed training would wait for its gradient.
+            model.image_projection.requires_grad_(False)
 
     def loss(
         self,

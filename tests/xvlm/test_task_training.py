@@ -78,6 +78,7 @@ def test_the_stage_before_assigns_captions_to_pictures(make, images):
     value.backward()
     assert 0.3 < float(value.detach()) < 3 and all(p.grad is not None for p in task.model.head.parameters())
     assert task.model.image_projection.weight.grad is None  # it only draws, as published
+    assert all(p.grad is not None for p in task.parameters() if p.requires_grad)  # else processes wait for each other
     with pytest.raises(InputError, match="at least 3 pictures"):
         task.loss(images=images[:2], texts=batch["texts"][:2])
 
