@@ -8,74 +8,21 @@ Here: not trained yet; builds and steps on CPU in small (tests/test_xvlm_configs
 """
 
 from mmengine.config import read_base
-from mmengine.dataset import DefaultSampler
-from mmengine.optim import LinearLR, OptimWrapper
-from torch.optim import AdamW
+from mmengine.optim import LinearLR
 
-from ovdet.data.batches import collate_texts
-from ovdet.data.karpathy import karpathy_test, karpathy_training
-from ovdet.data.sampling import SeededSampler
-from ovdet.engine.sentences import ByName, RewardHook, SentenceTraining
+from ovdet.engine.sentences import RewardHook
 from ovdet.metrics.cider import CiderReward
-from ovdet.metrics.sentence_evaluators import CaptionMetric
-from ovdet.xvlm.recipes import base_training
 
 with read_base():
-    from .._base_.sentences import *
+    from .caption import *
 
 steps, warm_up = 5 * 8855, 4427
 
-model = dict(
-    type=SentenceTraining,
-    task=dict(
-        type=base_training,
-        task="caption",
-        vocabulary=vocabulary,
-        image_size=384,
-        max_words=43,
-        max_tokens=40,
-        prompt="a picture of ",
-        samples=5,
-        longest=20,
-        start="data/xvlm/caption.pth",
-    ),
-)
-train_dataloader = dict(
-    batch_size=8,
-    collate_fn=dict(type=collate_texts),
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=SeededSampler, seed=0),
-    dataset=dict(
-        type=karpathy_training,
-        file="data/karpathy/dataset_coco.json",
-        picture_root="data/coco",
-        max_words=40,
-        references=5,
-    ),
-)
-val_dataloader = dict(
-    batch_size=32,
-    collate_fn=dict(type=collate_texts),
-    num_workers=4,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(type=karpathy_test, file="data/karpathy/dataset_coco.json", picture_root="data/coco", split="val"),
-)
-test_dataloader = dict(
-    batch_size=32,
-    collate_fn=dict(type=collate_texts),
-    num_workers=4,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(type=karpathy_test, file="data/karpathy/dataset_coco.json", picture_root="data/coco"),
-)
-val_evaluator = dict(type=CaptionMetric, out="work_dirs/captions.json")
-test_evaluator = val_evaluator
-optim_wrapper = dict(
-    type=OptimWrapper,
-    constructor=ByName,
-    optimizer=dict(type=AdamW, lr=1e-5, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
-    paramwise_cfg=dict(no_decay=no_decay),
-)
+model.task.pop("smoothing")
+model.task.update(samples=5, longest=20, start="data/xvlm/caption.pth")
+train_dataloader.update(batch_size=8)
+train_dataloader.dataset.pop("prompt")
+train_dataloader.dataset.update(references=5)
 param_scheduler = [
     dict(type=LinearLR, start_factor=1e-6, by_epoch=False, begin=0, end=warm_up + 1),
     dict(type=LinearLR, start_factor=1.0, end_factor=0.0, by_epoch=False, begin=warm_up, end=steps + 1),
@@ -84,4 +31,4 @@ custom_hooks += [
     dict(type=RewardHook, reward=dict(type=CiderReward, frequencies="data/karpathy/coco_frequencies.json"))
 ]
 train_cfg.update(max_iters=steps, val_interval=500)
-default_hooks.checkpoint.update(interval=500, max_keep_ckpts=8, save_best="caption/CIDEr", rule="greater")
+default_hooks.checkpoint.update(interval=500, max_keep_ckpts=8)

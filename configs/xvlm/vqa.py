@@ -55,19 +55,14 @@ val_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=question_lists_test, files=["data/vqa/vqa_test.json"], picture_root="data/coco", side=384),
 )
-test_dataloader = dict(
-    batch_size=32,
-    collate_fn=dict(type=collate_questions),
-    num_workers=4,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(
-        type=vqa_test,
-        questions="data/vqa/v2_OpenEnded_mscoco_val2014_questions.json",
-        annotations="data/vqa/v2_mscoco_val2014_annotations.json",
-        picture_root="data/coco",
-        side=384,
-    ),
+official_val = dict(
+    type=vqa_test,
+    questions="data/vqa/v2_OpenEnded_mscoco_val2014_questions.json",
+    annotations="data/vqa/v2_mscoco_val2014_annotations.json",
+    picture_root="data/coco",
+    side=384,
 )
+test_dataloader = {**val_dataloader, "dataset": official_val}
 val_evaluator = dict(type=QuestionMetric, out="work_dirs/vqa_answers.json")
 test_evaluator = dict(type=QuestionMetric)
 optim_wrapper = dict(
