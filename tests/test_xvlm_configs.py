@@ -275,6 +275,8 @@ def test_the_parts_build_and_the_config_can_be_dumped(name, tmp_path):
     for key, hook in config.default_hooks.items():
         HOOKS.build({**hook, "out_dir": str(tmp_path)} if key == "checkpoint" else hook)
     if "val_evaluator" in config:
+        if name.startswith("caption"):
+            pytest.importorskip("pycocoevalcap")
         METRICS.build(config.val_evaluator)
         METRICS.build(config.test_evaluator)
     config.dump(tmp_path / "dumped.py")

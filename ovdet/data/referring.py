@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ class ReferralTest(Dataset):
             by_picture.setdefault(one.image_id, []).append(one)
         self.pictures = [by_picture[key] for key in sorted(by_picture)]
         self.metainfo = {"dataset": name, "sentences": len(referrals), "split_sha256": split_digest(referrals)}
+        if detector_boxes is not None:
+            self.metainfo["candidates_sha256"] = hashlib.sha256(Path(detector_boxes).read_bytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.pictures)

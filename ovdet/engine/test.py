@@ -64,10 +64,26 @@ def test(args: argparse.Namespace, command: str) -> dict[str, float]:
             "config": Path(args.config).stem,
             "checkpoint": Path(args.checkpoint).name,
             "weights_sha256": file_digest(args.checkpoint),
+            **task_stamp(config.model.get("task")),
             **_vocabulary_stamp(runner.hooks),
         }
         write_result(args.out, metrics, _report(runner), stamp)
     return metrics
+
+
+def task_stamp(task: Any) -> dict[str, Any]:
+    """What a model's task is set to where it decides a score: its plain numbers, its prompt, and its list of answers.
+
+    Args:
+        task: a config's `model.task`; anything but a dictionary says nothing.
+    """
+    if not isinstance(task, Mapping):
+        return {}
+    said = {name: value for name, value in task.items() if isinstance(value, bool | int | float)}
+    said |= {name: task[name] for name in ("task", "prompt") if isinstance(task.get(name), str)}
+    if isinstance(task.get("answers"), str):
+        said["answers_sha256"] = file_digest(task["answers"])
+    return {"task": said} if said else {}
 
 
 def check_target(path: Path) -> None:

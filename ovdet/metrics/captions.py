@@ -70,7 +70,7 @@ def caption_scores(
             "the PTB tokenizer needs Java and `java` is not found; install it, or choose tokenizer='plain'"
         )
     chosen = "ptb" if java and tokenizer != "plain" else "plain"
-    _check_library()
+    check_library()
     answers = {key: [said] for key, said in captions.items()}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         known, said = (_tokenize(one, chosen) for one in (references, answers))
@@ -97,7 +97,12 @@ def plain_tokens(caption: str) -> str:
     return " ".join(token for token in _PLAIN_TOKEN.findall(caption.lower()) if token not in _PTB_DROPPED)
 
 
-def _check_library() -> None:
+def check_library() -> None:
+    """Find out whether captions can be scored here.
+
+    Raises:
+        InputError: pycocoevalcap is not installed.
+    """
     if find_spec("pycocoevalcap") is None:
         raise InputError("caption scores need pycocoevalcap: pip install 'ovdet[captions]'")
 

@@ -18,12 +18,12 @@ from mmengine.evaluator import BaseMetric
 
 from ovdet.errors import InputError
 from ovdet.files import write_whole
-from ovdet.metrics.captions import caption_scores
+from ovdet.metrics.captions import caption_scores, check_library
 from ovdet.metrics.grounding import best_box_of_heat, grounding_accuracy, picked_right
 from ovdet.metrics.retrieval import rerank, retrieval_recall
 from ovdet.metrics.vqa import vqa_accuracy
 
-_FACTS = ("dataset", "sentences", "pictures", "questions", "split_sha256")
+_FACTS = ("dataset", "sentences", "pictures", "questions", "split_sha256", "candidates_sha256")
 
 
 class _Evaluator(BaseMetric):
@@ -91,11 +91,13 @@ class GroundingMetric(_Evaluator):
         known = [row["picked"] for row in rows if row["picked"] is not None]
         if known:
             numbers["all_picked"] = 100 * sum(known) / len(known)
-        supervision = "weak: heat maps over detector boxes" if any(row["weak"] for row in rows) else "boxes"
+        weak = any(row["weak"] for row in rows)
+        supervision = "weak: heat maps over detector boxes" if weak else "boxes"
         self._say(
             "accuracy at IoU >= 0.5, percent of sentences; inclusive: whole pixels, borders included, as RefCOCO's "
             "official code counts; plain: areas",
             supervision=supervision,
+            **({"heat_exponent": self.heat_exponent} if weak else {}),
         )
         return numbers
 
@@ -220,6 +222,9 @@ class CaptionMetric(_Evaluator):
         tokenizer: see `ovdet.metrics.captions.caption_scores`.
         out: path of `[{"image_id", "caption"}, ...]`, as COCO's tools take it.
         prefix: of the numbers' names: "caption/CIDEr".
+
+    Raises:
+        InputError: the library that scores is not installed; it is said before the work and not after it.
     """
 
     default_prefix = "caption"
@@ -233,6 +238,7 @@ class CaptionMetric(_Evaluator):
     ) -> None:
         super().__init__(prefix, collect_device)
         self.tokenizer, self.out = tokenizer, out
+        check_library()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep captions."""

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -70,6 +71,9 @@ def test_tests_take_all_sentences_of_a_picture_at_once(referrals, tmp_path, red_
     (tmp_path / "dets.json").write_text(json.dumps({"7": [[1, 2, 3, 4]]}))
     data = ReferralTest(referrals, tmp_path, side=240, name="tiny", detector_boxes=tmp_path / "dets.json")
     assert len(data) == 2 and data.metainfo["sentences"] == 3 and data.metainfo["dataset"] == "tiny"
+    boxes_digest = hashlib.sha256(b'{"7": [[1, 2, 3, 4]]}').hexdigest()
+    assert data.metainfo["candidates_sha256"] == boxes_digest, "the boxes decide the score"
+    assert "candidates_sha256" not in ReferralTest(referrals, tmp_path).metainfo
     first, second = data[0], data[1]
     assert first["texts"] == ["another"] and second["texts"] == ["the left red one", "red thing"]
     assert second["tags"] == [("val",), ("testA",)] and second["size_hw"] == (90, 120)

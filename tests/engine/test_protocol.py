@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ovdet.engine.protocol import file_digest, module_digest, write_result
+from ovdet.engine.test import task_stamp
 from ovdet.errors import InputError
 
 
@@ -36,3 +37,13 @@ def test_an_impossible_place_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*out\.json: a file stands"):
         write_result(tmp_path / "file" / "out.json", {}, {}, {})
+
+
+def test_what_decides_a_score_is_said(tmp_path):
+    """Numbers and the prompt of the task, and which answers it ranks; not where its files lie."""
+    (tmp_path / "answers.json").write_text('["yes"]')
+    task = dict(type=dict, task="vqa", k=128, heat=True, start="x.pth", answers=str(tmp_path / "answers.json"))
+    digest = hashlib.sha256(b'["yes"]').hexdigest()
+    assert task_stamp(task) == {"task": {"task": "vqa", "k": 128, "heat": True, "answers_sha256": digest}}
+    assert task_stamp(dict(prompt="a picture of ", beams=3)) == {"task": {"prompt": "a picture of ", "beams": 3}}
+    assert task_stamp(None) == task_stamp(dict(type=dict)) == {}

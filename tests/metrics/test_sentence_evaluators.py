@@ -63,6 +63,7 @@ def test_heat_chooses_among_the_boxes_of_a_detector():
     metric.process(batch_of(detected), [{"heat": heat}] * 5)
     numbers = metric.evaluate(size=3)
     assert numbers["weak/all_plain"] == 60  # no box was found in the last picture
+    assert metric.report["protocol"]["heat_exponent"] == 0.5
     assert "weak" in metric.report["protocol"]["supervision"] and "weak/all_picked" not in numbers
 
 
@@ -134,6 +135,12 @@ def test_pairs():
     metric = PairMetric()
     metric.process({"label": torch.tensor([1, 0, 1, 0])}, [{"label": 1}, {"label": 1}, {"label": 1}, {"label": 0}])
     assert metric.evaluate(size=4) == {"nlvr/accuracy": 75}
+
+
+def test_captions_that_cannot_be_scored_are_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(captions, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install 'ovdet\\[captions\\]'"):
+        CaptionMetric()
 
 
 def test_captions(tmp_path, monkeypatch):
