@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, default_collate
 from ovdet.data.sampling import Draw
 from ovdet.engine.config import load_config
 from ovdet.engine.hooks import build_from
+from ovdet.engine.protocol import file_digest
+from ovdet.engine.test import main as main_of_test
 from ovdet.metrics import captions
 
 FOLDER = Path(__file__).parents[1] / "configs" / "xvlm"
@@ -452,3 +454,49 @@ def test_what_is_decayed_and_what_learns_faster(folder):
         "word_head.dense.weight": (slow, 0.01),
     }
     assert {name: found[name] for name in expected} == expected and len(found) == len(names)
+
+
+KNOWN = {
+    "refcoco_plus_box": {"all_inclusive": 100, "all_plain": 100},  # its head draws the one box that is right
+    "refcoco_plus_weak": {"all_inclusive": 100, "all_plain": 100},  # the detector found nothing else
+    "retrieval_coco": {"TR@1": 100, "IR@1": 100},  # there is one picture
+    "vqa": {"all": 100},  # six of ten said the only answer
+    "nlvr2": {"accuracy": 50},  # one sentence of one pair of pictures is said to be true, and false
+    "caption": {"CIDEr": 0},  # it says a word that no reference has
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_tool_measures_what_is_known(name, folder, tmp_path, monkeypatch):
+    """tools/test.py on data or weights by which the number is certain, and what its result file says."""
+    no_java(name, monkeypatch)
+    config = load_config(path_of(name))
+    shrink(config, folder)
+    if "out" in config.test_evaluator:
+        config.test_evaluator.out = str(tmp_path / "answers.json")
+    if name == "refcoco_plus_weak":
+        (folder / "dets.json").write_text(json.dumps({str(n): [[10, 5, 30, 20]] for n in range(4)}))
+    if name == "vqa":
+        (folder / "answers.json").write_text('["yes"]')
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    with torch.no_grad():
+        if name == "refcoco_plus_box":
+            last = [layer for layer in model.task.model.box_head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+            last.weight.zero_()
+            last.bias.copy_(torch.logit(torch.tensor([25 / 70, 15 / 50, 30 / 70, 20 / 50])))
+        if name == "caption":
+            model.task.model.word_head.bias[VOCABULARY.index("left")] = 50.0
+    config.work_dir = str(tmp_path / "work")
+    config.dump(tmp_path / "config.py")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    out = tmp_path / "out.json"
+    main_of_test([str(tmp_path / "config.py"), str(tmp_path / "weights.pth"), "--out", str(out)])
+    result = json.loads(out.read_text())
+    found = {key.split("/")[1]: value for key, value in result["metrics"].items()}
+    assert {key: found[key] for key in KNOWN[name]} == pytest.approx(KNOWN[name], abs=1e-4)
+    protocol = result["protocol"]
+    assert protocol["weights_sha256"] == file_digest(tmp_path / "weights.pth") and len(protocol["split_sha256"]) == 64
+    assert protocol["metric"] and protocol["dataset"] and protocol["task"]["task"] == config.model.task.task
+    assert ("candidates_sha256" in protocol) == (name == "refcoco_plus_weak")
+    assert ("answers_sha256" in protocol["task"]) == (name == "vqa")
