@@ -21,6 +21,8 @@ from ovdet.layers.compact import is_compact, read_compact
 
 TRAINED = "task.model."
 """Where trainings of sentences keep their model."""
+DECIDES = ("layer", "k", "prompt", "beams", "shortest", "longest")
+"""Settings that tasks of sentences answer by, given or not."""
 SHOW_HOOK = "ovdet.engine.hooks.ShowHook"  # by name: mmengine dumps the config as text
 
 
@@ -64,22 +66,24 @@ def test(args: argparse.Namespace, command: str) -> dict[str, float]:
             "config": Path(args.config).stem,
             "checkpoint": Path(args.checkpoint).name,
             "weights_sha256": file_digest(args.checkpoint),
-            **task_stamp(config.model.get("task")),
+            **task_stamp(config.model.get("task"), getattr(bare_model(runner), "task", None)),
             **_vocabulary_stamp(runner.hooks),
         }
         write_result(args.out, metrics, _report(runner), stamp)
     return metrics
 
 
-def task_stamp(task: Any) -> dict[str, Any]:
+def task_stamp(task: Any, built: Any = None) -> dict[str, Any]:
     """What a model's task is set to where it decides a score: its plain numbers, its prompt, and its list of answers.
 
     Args:
         task: a config's `model.task`; anything but a dictionary says nothing.
+        built: the task itself, for what decides its answers and is left at its default.
     """
     if not isinstance(task, Mapping):
         return {}
-    said = {name: value for name, value in task.items() if isinstance(value, bool | int | float)}
+    said = {name: getattr(built, name) for name in DECIDES if hasattr(built, name)}
+    said |= {name: value for name, value in task.items() if isinstance(value, bool | int | float)}
     said |= {name: task[name] for name in ("task", "prompt") if isinstance(task.get(name), str)}
     if isinstance(task.get("answers"), str):
         said["answers_sha256"] = file_digest(task["answers"])

@@ -64,13 +64,8 @@ def caption_scores(
     bare = next((key for key, said in references.items() if not said), None)
     if bare is not None:
         raise InputError(f"picture {bare} has no reference caption")
-    java = find_java()
-    if tokenizer == "ptb" and not java:
-        raise InputError(
-            "the PTB tokenizer needs Java and `java` is not found; install it, or choose tokenizer='plain'"
-        )
+    java = check_scorer(tokenizer)
     chosen = "ptb" if java and tokenizer != "plain" else "plain"
-    check_library()
     answers = {key: [said] for key, said in captions.items()}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         known, said = (_tokenize(one, chosen) for one in (references, answers))
@@ -97,14 +92,23 @@ def plain_tokens(caption: str) -> str:
     return " ".join(token for token in _PLAIN_TOKEN.findall(caption.lower()) if token not in _PTB_DROPPED)
 
 
-def check_library() -> None:
-    """Find out whether captions can be scored here.
+def check_scorer(tokenizer: str = "auto") -> bool:
+    """Find out whether captions can be scored here, before they are written: is there Java for it?
+
+    Args:
+        tokenizer: as of `caption_scores`.
 
     Raises:
-        InputError: pycocoevalcap is not installed.
+        InputError: the library is not installed, or "ptb" without Java.
     """
+    java = find_java()
+    if tokenizer == "ptb" and not java:
+        raise InputError(
+            "the PTB tokenizer needs Java and `java` is not found; install it, or choose tokenizer='plain'"
+        )
     if find_spec("pycocoevalcap") is None:
         raise InputError("caption scores need pycocoevalcap: pip install 'ovdet[captions]'")
+    return java
 
 
 def _tokenize(captions: Captions, how: str) -> dict[int, list[str]]:

@@ -18,7 +18,7 @@ from mmengine.evaluator import BaseMetric
 
 from ovdet.errors import InputError
 from ovdet.files import write_whole
-from ovdet.metrics.captions import caption_scores, check_library
+from ovdet.metrics.captions import caption_scores, check_scorer
 from ovdet.metrics.grounding import best_box_of_heat, grounding_accuracy, picked_right
 from ovdet.metrics.retrieval import rerank, retrieval_recall
 from ovdet.metrics.vqa import vqa_accuracy
@@ -224,7 +224,7 @@ class CaptionMetric(_Evaluator):
         prefix: of the numbers' names: "caption/CIDEr".
 
     Raises:
-        InputError: the library that scores is not installed; it is said before the work and not after it.
+        InputError: what scores is not installed, the library or "ptb"'s Java; said before the work, not after it.
     """
 
     default_prefix = "caption"
@@ -238,7 +238,7 @@ class CaptionMetric(_Evaluator):
     ) -> None:
         super().__init__(prefix, collect_device)
         self.tokenizer, self.out = tokenizer, out
-        check_library()
+        check_scorer(tokenizer)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep captions."""

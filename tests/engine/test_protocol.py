@@ -1,5 +1,6 @@
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,4 +47,7 @@ def test_what_decides_a_score_is_said(tmp_path):
     digest = hashlib.sha256(b'["yes"]').hexdigest()
     assert task_stamp(task) == {"task": {"task": "vqa", "k": 128, "heat": True, "answers_sha256": digest}}
     assert task_stamp(dict(prompt="a picture of ", beams=3)) == {"task": {"prompt": "a picture of ", "beams": 3}}
+    built = SimpleNamespace(prompt="", beams=3, shortest=5, training=False)
+    expected = {"beams": 2, "prompt": "a", "shortest": 5}
+    assert task_stamp(dict(prompt="a", beams=2), built) == {"task": expected}, "a default decides as much"
     assert task_stamp(None) == task_stamp(dict(type=dict)) == {}

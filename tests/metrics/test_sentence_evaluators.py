@@ -138,6 +138,11 @@ def test_pairs():
 
 
 def test_captions_that_cannot_be_scored_are_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(captions, "find_java", lambda: False)
+    monkeypatch.setattr(captions, "find_spec", lambda name: "here")
+    CaptionMetric()
+    with pytest.raises(InputError, match="the PTB tokenizer needs Java"):
+        CaptionMetric(tokenizer="ptb")
     monkeypatch.setattr(captions, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install 'ovdet\\[captions\\]'"):
         CaptionMetric()
