@@ -55,7 +55,7 @@ def task_of(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
 
     def make(**settings):
-        full = {**settings, "vocabulary": str(tmp_path / "vocab.txt"), **SIZES}
+        full = {"vocabulary": str(tmp_path / "vocab.txt"), **SIZES, **settings}
         torch.manual_seed(1)
         task = base_training(**full).eval()
         with torch.no_grad():
@@ -201,15 +201,10 @@ def test_the_layer_of_heat_is_told_where_the_config_leaves_it_out(task_of, measu
     files = write_refcoco(tmp_path, SENTENCES, PICTURES)
     (tmp_path / "dets.json").write_text(json.dumps({"1": [[40, 24, 20, 32]], "2": [[2, 3, 1, 4]]}))
     files["detector_boxes"] = str(tmp_path / "dets.json")
-    deeper = {**SIZES["text"], "fusion_layers": 4}
-    task, settings = task_of(task="retrieval", heat=True)
-    settings["text"] = deeper
-    torch.manual_seed(1)
-    metrics, protocol = measure(
-        base_training(**settings), settings, f"type=refcoco_test, **{files!r}", "collate_texts", "GroundingMetric"
-    )
-    assert metrics["grounding/all_plain"] == pytest.approx(200 / 3)  # one box a picture, one sentence means no box
-    assert protocol["task"]["layer"] == 3 == type(task).__init__.__kwdefaults__["layer"]
+    task, settings = task_of(task="retrieval", heat=True, text={**SIZES["text"], "fusion_layers": 4})
+    metrics, protocol = measure(task, settings, f"type=refcoco_test, **{files!r}", "collate_texts", "GroundingMetric")
+    assert metrics["grounding/all_plain"] == pytest.approx(200 / 3)  # one box a picture, which a sentence does not mean
+    assert protocol["task"] == {"task": "retrieval", "heat": True, "layer": 3}  # the official block 9
 
 
 # ---- retrieval
@@ -264,7 +259,7 @@ def test_retrieval_in_two_stages(task_of, measure, tmp_path):
         assert metrics[f"retrieval/first_{name}@1"] == pytest.approx(recall(table, right, 1))
         assert metrics[f"retrieval/{name}@1"] == pytest.approx(recall(kept, right, 1))
         assert recall(table, right, 1) < 100
-    assert metrics["retrieval/TR@1"] != metrics["retrieval/first_TR@1"], "the second stage must say something else"
+    assert metrics["retrieval/IR@1"] != metrics["retrieval/first_IR@1"], "the second stage must say something else"
     assert protocol["dataset"] == "dataset_flickr30k, test" and protocol["pictures"] == 6 and protocol["texts"] == 9
     assert f"the {keep} nearest" in protocol["metric"] and protocol["task"] == {"task": "retrieval", "by_picture": True}
 
