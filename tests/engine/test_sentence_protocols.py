@@ -36,7 +36,8 @@ from ovdet.data.nlvr import collate_pairs, nlvr2_pairs
 from ovdet.data.referring import refcoco_test
 from ovdet.data.vqa import collate_questions, vqa_test
 from ovdet.engine.sentences import SecondStageHook, SentenceTraining
-from ovdet.metrics import sentence_evaluators
+from ovdet.metrics.sentence_evaluators import CaptionMetric, GroundingMetric, PairMetric
+from ovdet.metrics.sentence_evaluators import QuestionMetric, RetrievalMetric
 from ovdet.xvlm.recipes import base_training
 """
 
@@ -78,7 +79,7 @@ def measure(tmp_path):
         lines = [
             f"model = dict(type=SentenceTraining, task=dict(type=base_training, **{settings!r}))",
             f"test_dataloader = dict({loader}, dataset=dict({dataset}, side={SIDE}, verify=False))",
-            f"test_evaluator = dict(type=sentence_evaluators.{evaluator})",
+            f"test_evaluator = dict(type={evaluator})",
             "test_cfg = dict(type=TestLoop)",
             f"custom_hooks = [{hooks}]",
         ]
@@ -188,7 +189,7 @@ def test_heat_over_detector_boxes(task_of, measure, tmp_path, exponent):
                 inside = answer["heat"][int(y) : int(y + height), int(x) : int(x + width)]
                 scores.append(sum(map(float, inside.ravel())) / (width * height) ** exponent)
             right[split].append(scores.index(max(scores)) == 0)  # the boxes overlap by less than a half
-    all_right = sum(right.values(), [])
+    all_right = [one for rows in right.values() for one in rows]
     assert 0 < sum(all_right) < len(all_right) == len(read_refcoco(files["root"], "refcoco+", "unc", verify=False))
     for tag, rows in {**right, "all": all_right}.items():
         assert metrics[f"grounding/{tag}_inclusive"] == pytest.approx(100 * sum(rows) / len(rows)), tag
@@ -270,9 +271,10 @@ def test_retrieval_in_two_stages(task_of, measure, tmp_path):
 def test_answers(task_of, measure, tmp_path):
     """It says "red" to all: ten of ten people did, one of ten, none."""
     known = [["red"] * 10, ["red"] + ["yes"] * 9, ["two dogs"] * 5 + ["2 dogs"] * 5]
+    kinds = ["other", "yes/no", "number"]
     asked = [{"question": "Is it a dog?", "image_id": n, "question_id": 10 + n} for n in range(3)]
-    notes = [{"question_id": 10 + n, "answers": [{"answer": one} for one in own], "question_type": "is it",
-              "answer_type": kind} for n, (own, kind) in enumerate(zip(known, ("other", "yes/no", "number")))]  # fmt: skip
+    notes = [{"question_id": 10 + n, "answers": [{"answer": one} for one in known[n]], "question_type": "is it",
+              "answer_type": kinds[n]} for n in range(3)]  # fmt: skip
     paths = [tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json", tmp_path / "v2_mscoco_val2014_annotations.json"]
     paths[0].write_text(json.dumps({"questions": asked}))
     paths[1].write_text(json.dumps({"annotations": notes}))

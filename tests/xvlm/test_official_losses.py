@@ -85,7 +85,7 @@ def picture(state, image):
 
 
 def region(box):
-    """Which tokens belong to a box (centre and size as shares of the square): every patch that it touches, and [CLS]."""
+    """Tokens of a box, whose centre and size are shares of the square: [CLS] and every patch that it touches."""
     side = NET.SIZE // CELL
     cx, cy, width, height = (value * NET.SIZE for value in box.tolist())
     seen = torch.zeros(side, side, dtype=torch.bool)
@@ -315,7 +315,7 @@ def test_pairs(both, agree, tokens, batch, said):
 
 
 def test_the_stage_before_pairs(both, agree, tokens, batch, said):
-    """A caption is of the first picture, of the second, or of neither; the projection draws alone and learns nothing."""
+    """A caption is of the first picture, of the second, or of neither; the projection draws and learns nothing."""
     state, model = both("nlvr-pretrain")
     images = torch.cat([batch["images"], batch["images"].flip(3)])
     texts = ["a dog", "the cat", "red hat", "the man left of a square", "blue circle", "green dog"]
